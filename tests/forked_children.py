@@ -106,7 +106,10 @@ def fork() -> int:
 def be_the_twin(link: socket.socket) -> Task:
     """Fork a process for each that is asked for; it comes to whoever adopts orphans. In it, what it is to become."""
     while True:
-        asked, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, 250)
+        try:
+            asked, descriptors, _, _ = socket.recv_fds(link, MESSAGE_BYTES, 250)
+        except ConnectionError:  # who asked was killed before it read the answer
+            os._exit(0)
         if not asked:
             os._exit(0)
         between = fork()
@@ -117,7 +120,10 @@ def be_the_twin(link: socket.socket) -> Task:
             while os.getppid() == between:
                 time.sleep(0.0002)
             os.setsid()  # before anybody knows of it, who may want to kill the group
-            link.send(str(os.getpid()).encode())
+            try:
+                link.send(str(os.getpid()).encode())
+            except ConnectionError:  # who asked was killed
+                os._exit(0)
             fields = json.loads(asked)
             return Task(**fields | {"descriptors": dict(zip(fields["descriptors"], descriptors, strict=True))})
         os.waitpid(between, 0)

@@ -185,7 +185,7 @@ class Rounds:
         for _ in range(MOST_COMMANDS):
             code, output = self._command(out, kind, A_COMMAND if self._monkey.kills < wanted else 0)
             assert code in RESUMABLE, f"exit code {code}: {output}"
-            assert "Traceback" not in output
+            assert "Traceback" not in output, output
             assert self._monkey.orphans(5.0) == [], f"left behind by {output}"
             committed, read = commits(out, read)
             standing = self._compare(out, committed, standing)

@@ -12,7 +12,11 @@ from ....protocol.errors import ModelError
 from ....protocol.wire.arrays import Array
 from ..cache import GRAPH
 from .guarded import guarded
-from .openvino_runtime import HINTS, check_dtype, has_capability, import_openvino
+from .openvino_runtime import HINTS, check_dtype, has_capability, has_gated_layers, import_openvino
+
+GATED_THREADS = 2
+"""In bfloat16, the threads that a stream needs for a graph with gated layers: with one, OpenVINO 2026.4 divides by zero as it
+compiles them for a processor with AMX, and the process ends. See github.com/openvinotoolkit/openvino/issues/33300."""
 
 
 class OpenVinoEngine:
@@ -23,13 +27,21 @@ class OpenVinoEngine:
         openvino = import_openvino()
         core = openvino.Core()
         check_dtype(core, dtype)
-        settings = {
+        settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "THROUGHPUT",  # OpenVINO chooses the number of streams
             "INFERENCE_PRECISION_HINT": HINTS[dtype],
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,  # the worker is pinned
         }
-        compiled: Any = guarded(lambda: core.compile_model(str(folder / GRAPH), "CPU", settings))
+        graph: Any = guarded(lambda: core.read_model(str(folder / GRAPH)))
+        if dtype == "bfloat16" and has_gated_layers(graph):
+            if threads < GATED_THREADS:
+                raise ModelError(
+                    "--dtype bfloat16: OpenVINO needs two processors for this model's layers, and the worker has one; give it "
+                    "more (fewer devices in --devices), or --dtype float32, or --backend torch"
+                )
+            settings["NUM_STREAMS"] = threads // GATED_THREADS
+        compiled: Any = guarded(lambda: core.compile_model(graph, "CPU", settings))
         found = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         if found != HINTS[dtype]:
             raise ModelError(

@@ -13,6 +13,8 @@ HINTS = {"float32": "f32", "bfloat16": "bf16"}
 """OpenVINO's names of the dtypes that it computes in on a CPU."""
 CAPABILITIES = {"float32": "FP32", "bfloat16": "BF16"}
 """The capability of a processor that a dtype needs, in OpenVINO's words."""
+ACTIVATIONS = ("Swish", "Gelu")
+"""Operations whose product with another one OpenVINO computes together with the layers around it."""
 
 
 def is_installed() -> bool:
@@ -44,3 +46,13 @@ def check_dtype(core: Any, dtype: str) -> None:
 def has_capability(core: Any, dtype: str) -> bool:
     """Whether this processor has instructions for `dtype`, one of HINTS."""
     return CAPABILITIES[dtype] in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def has_gated_layers(graph: Any) -> bool:
+    """Whether the graph multiplies an activation with something: a gated feed-forward layer, as in Qwen3 and ModernBERT."""
+    return any(
+        target.get_node().get_type_name() == "Multiply"
+        for operation in graph.get_ops()
+        if operation.get_type_name() in ACTIVATIONS
+        for target in operation.output(0).get_target_inputs()
+    )

