@@ -109,28 +109,35 @@ def test_a_model_that_never_becomes_ready_ends_the_run_and_it_resumes(
 def test_two_slots_one_of_which_loses_its_worker_again_and_again(
     start: Any, many: Path, tmp_path: Path, waiting: Any, read_events: Any
 ) -> None:
-    """The device that loses its workers is given up; the other one finishes."""
+    """The device that loses its workers is given up; the other one, which stands still until then, finishes."""
     out = tmp_path / "run"
-    command = start(*arguments(many, out, "fake:16,delay_ms=1500", "--devices", "cpu:2"))
+    command = start(*arguments(many, out, "fake:16,delay_ms=200", "--devices", "cpu:2"))
 
-    def leases() -> list[dict[str, Any]]:
-        return [one for one in read_events(out) if one["event"] == "lease" and one["phase"] == "before"]
+    def workers(device: str) -> list[int]:
+        events = [one for one in read_events(out) if one["event"] == "lease" and one["phase"] == "before"]
+        return [one["pid"] for one in events if one["device"].startswith(device)]
 
+    def given_up() -> list[str]:
+        return [one["device"] for one in read_events(out) if one["event"] == "device_bad"]
+
+    (other,) = waiting.eventually(lambda: workers("cpu:0"), 30.0, "the other device's worker")
+    os.kill(other, signal.SIGSTOP)
     killed: set[int] = set()
 
-    def kill_its_workers() -> bool:
-        for one in leases():
-            if one["device"].startswith("cpu:1") and one["pid"] not in killed:
-                killed.add(one["pid"])
-                os.kill(one["pid"], signal.SIGKILL)
-        return len(killed) >= 3
+    def is_given_up() -> bool:
+        for pid in set(workers("cpu:1")) - killed:
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+        return bool(given_up())
 
-    waiting.eventually(kill_its_workers, 40.0, "three workers of one device killed")
+    waiting.eventually(is_given_up, 40.0, "one device given up")
+    assert len(killed) == 3
+    os.kill(other, signal.SIGCONT)
     command.wait(0)
     found = open_run(out)
     assert (found.complete, found.quarantine) == (True, [])
-    (bad,) = [one for one in read_events(out) if one["event"] == "device_bad"]
-    assert bad["device"].startswith("cpu:1")
+    (bad,) = given_up()
+    assert bad.startswith("cpu:1")
 
 
 def test_sigterm_drains_only_as_long_as_it_is_given(
