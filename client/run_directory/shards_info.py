@@ -85,8 +85,13 @@ def _next(layout: RunLayout, record: ShardsRecord, states: Sequence[ShardState])
 
 def stale_line(layout: RunLayout) -> str:
     """One line on a merged directory whose shards were run again since; empty for any other."""
-    merge = read_merge(layout) if layout.shards_record.exists() else None
+    record = read_shards(layout)
+    merge = read_merge(layout) if record is not None else None
     changed = changed_shards(layout, merge) if merge is not None else []
-    if not changed:
+    if record is None or not changed:
         return ""
-    return f"shards that were run again since the merge: {spans(changed)}; embedfleet merge {layout.root} takes them in"
+    line = f"shards that were run again since the merge: {spans(changed)}; "
+    left = [one.index for one in read_states(layout, record) if one.state != "done"]
+    if left:  # for example without the model that the others have now
+        return f"{line}not done: {spans(left)}; {shard_command(layout, record, left[0])}, with the flags of the other shards"
+    return f"{line}embedfleet merge {layout.root} takes them in"
