@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 from ..errors import EmbedfleetError
+from ..run_directory.directory_lock import read_holder
 from ..run_directory.layout import RunLayout
-from ..run_directory.lock_holder import read_holder
 from ..run_directory.records.manifest import read_manifest
 from ..run_directory.records.merge import MergeRecord
 from ..run_directory.records.shards import ShardsRecord

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from embedfleet.client.run_directory.shards_info import describe_shards, shard_lines, stale_line
 from embedfleet.protocol.finished_run.shard_states import is_done, manifest_digest
+from embedfleet.protocol.run_directory.directory_lock import drop_lock, take_lock
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.run_directory.records.manifest import Counts, Manifest
 from embedfleet.protocol.run_directory.records.merge import MergeRecord
@@ -58,6 +59,18 @@ def test_a_shard_without_a_model_that_was_added_later_is_not_done(layout: RunLay
     command = f"embedfleet run /s/c.jsonl --out {layout.root} --shard 0/3"
     assert found["next"] == command
     assert shard_lines(found)[1:] == ["unfinished: 0, 2", f"next: {command}, with the flags of the other shards"]
+
+
+def test_a_command_that_runs_all_shards_is_seen(layout: RunLayout) -> None:
+    layout.shard(2).manifest.unlink()
+    lock = take_lock(RunLayout(layout.shards), "here")
+    try:
+        found = describe_shards(layout.root)
+    finally:
+        drop_lock(lock)
+    assert found is not None
+    assert (found["status"], found["running"], found["unfinished"]) == ("running", [], [2])
+    assert shard_lines(found)[-1] == "a process runs them now"
 
 
 def test_a_merged_directory_names_the_shards_that_lack_the_model(layout: RunLayout) -> None:
