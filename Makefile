@@ -37,8 +37,8 @@ BENCH ?= bench
 
 # The tests that say what those files do, and no other: what a simulation happens to run is not tested by that alone.
 COVERING := $(addprefix tests/unit/,coordinator/core/test_pool_*.py protocol/wire/test_codec.py protocol/wire/test_arrays.py \
-  protocol/run_directory/test_durable.py coordinator/intake/test_chunk_loader.py coordinator/intake/test_record_spans.py \
-  exporter/segments/test_segment_builder.py \
+  protocol/run_directory/test_durable.py protocol/run_directory/test_directory_lock.py \
+  coordinator/intake/test_chunk_loader.py coordinator/intake/test_record_spans.py exporter/segments/test_segment_builder.py \
   exporter/run_directory/test_run_directory.py exporter/run_directory/test_spec_change.py exporter/run_directory/test_scrub.py \
   exporter/test_export_*.py exporter/*/test_export_*.py)
 

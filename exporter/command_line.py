@@ -16,9 +16,9 @@ from ..protocol.process.arrow import set_up_arrow
 from ..protocol.process.child import ERROR_MARK
 from ..protocol.process.standard_streams import guard_standard_error
 from ..protocol.process.system_refusals import describe_system_error
+from ..protocol.run_directory.directory_lock import drop_lock, take_lock
 from ..protocol.run_directory.layout import RunLayout
 from ..protocol.run_directory.own_files import find_wrong_kind, wrong_kind_error
-from .run_directory.directory_lock import drop_lock, take_lock
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ import msgspec
 
 from ...protocol.errors import RunDirectoryError
 from ...protocol.host.hub_cache import find_cached
+from ...protocol.run_directory.directory_lock import read_holder
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.run_json import read_spec
 from ...protocol.spec import catalog
 from ...protocol.spec.fake_models import PREFIX

@@ -22,6 +22,9 @@ COLLECTION = 2.6
 """Bytes of the collection by byte of the segments, measured once with 384 dimensions in float32; assumed of others."""
 START_SECONDS = 10.0
 """From the command to the first batch of a real model, where no run was measured."""
+NEXT_SHARD_SECONDS = 1.1
+"""What each further shard adds to one command that runs them all and merges them: its workers stay. Measured by
+`benchmarks/shards.py` with 16 shards of all-MiniLM-L6-v2 on two cores (`benchmarks/results/shards-2-cores.json`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,8 @@ def make_plan(inputs: Inputs) -> Plan:
     vectors = [*(one for each in passes for one in each.vectors), *ensembles]
     bases: list[Basis] = [chunk_bytes.basis, *(one.bytes.basis for one in vectors)]
     total = Figure(value=chunk_bytes.value + sum(one.bytes.value for one in vectors), basis=weakest(*bases))
-    seconds, start = _seconds(passes, rows, inputs)
+    start, busy = _start(passes, inputs), _busy(passes, rows, inputs)
+    seconds, shard_seconds = _seconds(start, busy, inputs.shards)
     return Plan(
         source=spec.source,
         files=survey.files,
@@ -70,7 +74,7 @@ def make_plan(inputs: Inputs) -> Plan:
         start_seconds=start,
         seconds=seconds,
         shards=inputs.shards,
-        shard_seconds=_shard_seconds(seconds, start, inputs.shards),
+        shard_seconds=shard_seconds,
         price_per_hour=inputs.price,
         cost=_cost(seconds, inputs.price),
         notes=(*survey.notes, *inputs.notes, *_notes(passes, rows, inputs)),
@@ -157,24 +161,34 @@ def _vector(one: VectorFigures, rows: Figure, segments: int) -> PlannedVector:
     )
 
 
-def _seconds(passes: Sequence[PlannedPass], rows: Figure, inputs: Inputs) -> tuple[Figure | None, Figure | None]:
-    """The time of the whole command, and the part of it in which no model computes.
+def _seconds(start: Figure | None, busy: Figure | None, shards: int) -> tuple[Figure | None, Figure | None]:
+    """The time of one command, `run --shards N` if there are several shards, whose workers stay from shard to shard; and of one
+    shard by a command of its own, `run --shard I/N`, which has a whole start. The latter is None for a run without shards."""
+    if start is None or busy is None:
+        return None, None
+    basis = weakest(start.basis, busy.basis)
+    if shards == 1:
+        return Figure(value=start.value + busy.value, basis=basis), None
+    further = (shards - 1) * min(NEXT_SHARD_SECONDS, start.value)
+    seconds = Figure(value=start.value + further + busy.value, basis=weakest("assumed", basis))
+    return seconds, Figure(value=start.value + busy.value / shards, basis=basis)
 
-    Models run one after the other, each on all devices; what needs no model runs beside them.
-    """
-    start = _start(passes, inputs)
+
+def _busy(passes: Sequence[PlannedPass], rows: Figure, inputs: Inputs) -> Figure | None:
+    """The time in which models compute. They run one after the other, each on all devices; what needs no model runs beside
+    them."""
     models = [one.seconds for one in passes if one.kind not in CPU_KINDS]
     light = [one.seconds for one in passes if one.kind in CPU_KINDS and one.kind != "metadata"]
-    if start is None or any(one is None for one in (*models, *light)):
-        return None, start
+    if any(one is None for one in (*models, *light)):
+        return None
     known = [one for one in (*models, *light) if one is not None]
     busy = sum(one.value for one in models if one is not None)
     busy = max([busy, *(one.value for one in light if one is not None)])
     measured = inputs.measured is not None and all(one.basis == "measured" or one.basis == "sampled" for one in known)
     if not measured:
         busy = max(busy, rows.value / ROWS_PER_SECOND)
-    bases: list[Basis] = [start.basis, rows.basis, *(one.basis for one in known)]
-    return Figure(value=start.value * inputs.shards + busy, basis=weakest(*bases)), start
+    bases: list[Basis] = [rows.basis, *(one.basis for one in known)]
+    return Figure(value=busy, basis=weakest(*bases))
 
 
 def _start(passes: Sequence[PlannedPass], inputs: Inputs) -> Figure | None:
@@ -183,12 +197,6 @@ def _start(passes: Sequence[PlannedPass], inputs: Inputs) -> Figure | None:
         return Figure(value=measured.other_seconds, basis="measured", note=measured.origin)
     real = sum(one.kind not in CPU_KINDS and not one.model.startswith("fake:") for one in passes)
     return Figure(value=START_SECONDS * real + 2.0, basis="assumed")
-
-
-def _shard_seconds(seconds: Figure | None, start: Figure | None, shards: int) -> Figure | None:
-    if seconds is None or start is None or shards == 1:
-        return None
-    return Figure(value=start.value + (seconds.value - start.value * shards) / shards, basis=seconds.basis)
 
 
 def _cost(seconds: Figure | None, price: float | None) -> Figure | None:

@@ -112,7 +112,8 @@ def _of_all(plan: Plan) -> Iterator[Line]:
     if plan.seconds is not None:
         yield "time", duration(plan.seconds.value), _basis(plan.seconds)
     if plan.shard_seconds is not None:
-        yield "a shard", f"{duration(plan.shard_seconds.value)}, of {plan.shards:,}", _basis(plan.shard_seconds)
+        alone = f"{duration(plan.shard_seconds.value)} by a command of its own, of {plan.shards:,}"
+        yield "a shard", alone, _basis(plan.shard_seconds)
     if plan.cost is not None:
         price = f"{plan.price_per_hour:,.2f} an hour"
         yield "cost", f"{_price(plan.cost.value)} at {price}", _basis(plan.cost)

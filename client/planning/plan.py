@@ -90,10 +90,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     start_seconds: Figure | None
     """From the command to the first batch, and from the last result to the end."""
     seconds: Figure | None
-    """Of the whole command."""
+    """Of the whole command: with `shards`, of `run --shards N`, whose workers stay from shard to shard."""
     shards: int = 1
     shard_seconds: Figure | None = None
-    """Of one shard, where each is a command of its own."""
+    """Of one shard by a command of its own, `run --shard I/N`, which has a whole start; None without shards."""
     price_per_hour: float | None = None
     cost: Figure | None = None
     notes: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError
+from ...protocol.finished_run.shard_states import is_done, spec_differences
 from ...protocol.object_storage.address import Address
 from ...protocol.object_storage.failures import describe
 from ...protocol.object_storage.objects import ObjectFolder
@@ -20,8 +21,6 @@ from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import Manifest, read_manifest
 from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.spec.run_spec import RunSpec
-from ..shards.agreement import shard_spec
-from ..shards.one_shard import is_done
 from .marks import look_until
 
 T = TypeVar("T")
@@ -85,7 +84,7 @@ class StoredShards:
         if manifest is None or not manifest.done:
             return None
         spec = self._read(layout.spec, RunSpec)
-        return manifest.counts.chunks if spec == shard_spec(self._record, shard) else None
+        return manifest.counts.chunks if spec is not None and not spec_differences(spec, self._record, shard) else None
 
     def _read(self, path: Path, kind: type[T]) -> T | None:
         """The content of an object; None if there is none, or it cannot be understood."""

@@ -14,8 +14,8 @@ from ...protocol.errors import (
     EXIT_USAGE,
 )
 from ...protocol.object_storage.failures import may_return
+from ...protocol.run_directory.directory_lock import WRITING
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.lock_holder import WRITING
 from ..output.formatting import pluralize
 
 INTERRUPTED = (EXIT_INTERRUPTED, EXIT_TERMINATED, EXIT_HUNG_UP)

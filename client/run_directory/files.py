@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import msgspec
 
 from ...protocol.errors import EmbedfleetError, RunDirectoryError, unreadable
+from ...protocol.run_directory.directory_lock import read_holder
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.records.quarantine import QuarantineLine
 from ...protocol.run_directory.run_json import read_spec as read_spec
 from ...protocol.text.number_spans import spans as spans

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from ...protocol.errors import RunDirectoryError
+from ...protocol.run_directory.directory_lock import read_holder
 from ...protocol.run_directory.layout import RunLayout, segments_in
-from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.run_json import read_spec
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info

@@ -9,8 +9,8 @@ from typing import TypedDict
 from ...protocol.errors import RunDirectoryError
 from ...protocol.finished_run.shard_states import ShardState, State, changed_shards, read_states, shard_command
 from ...protocol.object_storage.address import with_addresses
+from ...protocol.run_directory.directory_lock import read_holder
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.lock_holder import read_holder
 from ...protocol.run_directory.records.merge import read_merge
 from ...protocol.run_directory.records.shards import ShardsRecord, read_shards
 from ...protocol.text.number_spans import spans
@@ -23,7 +23,7 @@ class ShardsDescription(TypedDict):
     root: str
     """The folder, or the address that it is a copy of. `next` names the same."""
     status: str
-    """`merging` while a process merges them; `running` while a process runs all of them in object storage; else `unmerged`."""
+    """`merging` while a process merges them; `running` while a command runs all of them; else `unmerged`."""
     shards: int
     done: int
     running: list[int]
@@ -40,12 +40,10 @@ def describe_shards(path: str | PathLike[str]) -> ShardsDescription | None:
     if layout.spec.exists() or (record := read_shards(layout)) is None:
         return None
     states = list(read_states(layout, record))
-    holder = read_holder(layout)
     done = sum(one.state == "done" for one in states)
-    at_work = "merging" if done == record.shards else "running"
     return {
         "root": with_addresses(str(layout.root)),
-        "status": at_work if holder is not None and holder[1] else "unmerged",
+        "status": _status(layout, is_whole=done == record.shards),
         "shards": record.shards,
         "done": done,
         "running": _numbers(states, "running"),
@@ -71,6 +69,12 @@ def shard_lines(found: ShardsDescription) -> list[str]:
     return [*lines, f"next: {found['next']}{flags}" if found["next"] else "wait for those that run"]
 
 
+def _status(layout: RunLayout, *, is_whole: bool) -> str:
+    """`running` or `merging` if a process holds the directory, or its shards to hand them out; else `unmerged`."""
+    held = [found[1] for found in map(read_holder, (layout, RunLayout(layout.shards))) if found is not None]
+    return ("merging" if is_whole else "running") if any(held) else "unmerged"
+
+
 def _numbers(states: Sequence[ShardState], state: State) -> list[int]:
     return [one.index for one in states if one.state == state]
 
@@ -85,8 +89,13 @@ def _next(layout: RunLayout, record: ShardsRecord, states: Sequence[ShardState])
 
 def stale_line(layout: RunLayout) -> str:
     """One line on a merged directory whose shards were run again since; empty for any other."""
-    merge = read_merge(layout) if layout.shards_record.exists() else None
+    record = read_shards(layout)
+    merge = read_merge(layout) if record is not None else None
     changed = changed_shards(layout, merge) if merge is not None else []
-    if not changed:
+    if record is None or not changed:
         return ""
-    return f"shards that were run again since the merge: {spans(changed)}; embedfleet merge {layout.root} takes them in"
+    line = f"shards that were run again since the merge: {spans(changed)}; "
+    left = [one.index for one in read_states(layout, record) if one.state != "done"]
+    if left:  # for example without the model that the others have now
+        return f"{line}not done: {spans(left)}; {shard_command(layout, record, left[0])}, with the flags of the other shards"
+    return f"{line}embedfleet merge {layout.root} takes them in"

@@ -1,15 +1,12 @@
-"""Prepare the run of one shard, and say which shards are done."""
+"""Prepare the run of one shard."""
 
 from __future__ import annotations
 
 import shlex
 from pathlib import Path
 
-from ...protocol.errors import EmbedfleetError, UsageError
+from ...protocol.errors import UsageError
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.manifest import read_manifest
-from ...protocol.run_directory.records.shards import ShardsRecord
-from ...protocol.run_directory.run_json import read_spec
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.spec.shard import Shard
 from .agreement import agree, shard_spec
@@ -31,13 +28,3 @@ def prepare_shard(spec: RunSpec, out: Path, shard: Shard, *, restart: bool) -> t
         spec = fitted(spec, found)
     record = agree(layout, spec, shard.count, restarted=[shard.index] if restart else ())
     return shard_spec(record, shard.index), layout.shard(shard.index).root
-
-
-def is_done(layout: RunLayout, record: ShardsRecord, index: int) -> bool:
-    """Whether a shard was run to its end, by the spec of the record."""
-    folder = layout.shard(index)
-    try:
-        manifest = read_manifest(folder)
-        return manifest is not None and manifest.done and read_spec(folder) == shard_spec(record, index)
-    except EmbedfleetError:
-        return False

@@ -20,8 +20,8 @@ from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, un
 from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.object_storage.probe import check_store, probe
 from ...protocol.object_storage.spool import Spool
+from ...protocol.run_directory.directory_lock import STORE_LOCK
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.lock_holder import STORE_LOCK
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.spec.run_spec import Index
 from ...protocol.spec.shard import parse_shard

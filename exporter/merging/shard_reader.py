@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...protocol.errors import RunDirectoryError
-from ...protocol.finished_run.shard_states import STATES, manifest_digest, shard_state
+from ...protocol.finished_run.shard_states import STATES, manifest_digest, shard_state, spec_differences
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import read_owner
 from ...protocol.run_directory.records.intake import (
@@ -27,7 +27,6 @@ from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
 from ...protocol.run_directory.tables import read_info
 from ...protocol.source.check import is_other_content, read_stamps
-from ...protocol.spec.differences import differences
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.spec.shard import Shard
 from .shard_run import InputSegment, ShardRun
@@ -83,10 +82,8 @@ def _checked_spec(layout: RunLayout, record: ShardsRecord, index: int) -> RunSpe
         raise RunDirectoryError(f"has no {layout.spec.name}")
     if spec.shard != (wanted := Shard(index, record.shards)):
         raise OtherSettings(f"is shard {spec.shard} by its {layout.spec.name}, not {wanted}")
-    # The source may have another path on the host that ran the shard: its files are compared.
-    ours = msgspec.structs.replace(record.spec, shard=spec.shard, index=spec.index, source=spec.source)
-    found = differences(spec, ours)
-    names = [one.vector for one in ours.passes]
+    found = spec_differences(spec, record, index)
+    names = [one.vector for one in record.spec.passes]
     added = [name for name in names if name not in {one.vector for one in spec.passes}]
     if found and len(found) == len(added):
         raise RunDirectoryError(f"lacks {', '.join(added)}, which another shard has: run it with all models")

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from ...protocol.errors import RunDirectoryError, SourceError, SpecMismatch, unreadable
 from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sync_folder
+from ...protocol.run_directory.directory_lock import drop_lock, take_lock
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout, segments_in
 from ...protocol.run_directory.own_files import (
@@ -31,7 +32,6 @@ from ...protocol.spec.fingerprint import Fingerprint
 from ...protocol.spec.run_spec import FLAGS, Output, RunSpec
 from ...protocol.text.preprocessing import POLICIES
 from .balance import find_strays, read_ended_intake
-from .directory_lock import drop_lock, take_lock
 from .spec_change import change, may_change
 
 _MAGIC = b"PAR1"

@@ -8,10 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
+
+from ..errors import EmbedfleetError
+from ..run_directory.directory_lock import read_holder
 from ..run_directory.layout import RunLayout
-from ..run_directory.lock_holder import read_holder
+from ..run_directory.records.manifest import read_manifest
 from ..run_directory.records.merge import MergeRecord
 from ..run_directory.records.shards import ShardsRecord
+from ..run_directory.run_json import read_spec
+from ..spec.differences import differences
+from ..spec.run_spec import RunSpec
 from ..spec.shard import Shard
 
 State = Literal["done", "running", "unfinished", "missing"]
@@ -27,19 +34,39 @@ STATES: dict[State, str] = {
 
 @dataclass(frozen=True, slots=True)
 class ShardState:
-    """One shard. `done` goes by its manifest alone: a merge checks the files."""
+    """One shard. `done` goes by its manifest and its spec: a merge checks the files."""
 
     index: int
     state: State
 
 
 def read_states(layout: RunLayout, record: ShardsRecord) -> Iterator[ShardState]:
-    """The state of each shard of the directory, in their order."""
-    return (ShardState(index, shard_state(layout.shard(index))) for index in range(record.shards))
+    """The state of each shard of the directory, in their order. A shard that lacks a model of the record is not finished."""
+    for index in range(record.shards):
+        state = shard_state(layout.shard(index))
+        is_open = state == "done" and not is_done(layout, record, index)
+        yield ShardState(index, "unfinished" if is_open else state)
+
+
+def is_done(layout: RunLayout, record: ShardsRecord, index: int) -> bool:
+    """Whether a shard was run to its end, by the spec of the record."""
+    folder = layout.shard(index)
+    try:
+        manifest = read_manifest(folder)
+        return manifest is not None and manifest.done and not spec_differences(read_spec(folder), record, index)
+    except EmbedfleetError:
+        return False
+
+
+def spec_differences(spec: RunSpec, record: ShardsRecord, index: int) -> list[str]:
+    """The fields in which the spec of shard `index` differs from that of the record. The source may have another path on the
+    host that ran the shard: a merge compares its files."""
+    shard = Shard(index, record.shards)
+    return differences(spec, msgspec.structs.replace(record.spec, shard=shard, index=spec.index, source=spec.source))
 
 
 def shard_state(layout: RunLayout) -> State:
-    """The state of the shard with this run directory."""
+    """The state of the shard with this run directory, whatever its spec."""
     if layout.manifest.exists():
         return "done"
     holder = read_holder(layout)

@@ -71,8 +71,14 @@ _aliases: dict[str, str] = {}
 
 
 def alias_folder(folder: PathLike[str], address: Address) -> None:
-    """Let messages of this process name the address in the place of the folder."""
+    """Let messages of this process name the address in the place of the folder, until `forget_folder`: an error is shown after
+    its folder was closed."""
     _aliases[fspath(folder)] = str(address)
+
+
+def forget_folder(folder: PathLike[str]) -> None:
+    """Let messages name the folder itself again, if it had an alias. For processes that open many folders in turn."""
+    _aliases.pop(fspath(folder), None)
 
 
 def with_addresses(text: str) -> str:

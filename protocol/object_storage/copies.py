@@ -14,7 +14,7 @@ import xxhash
 
 from ..errors import EmbedfleetError, RunDirectoryError, UsageError
 from ..host.own_cache import cache_folder
-from ..run_directory.lock_holder import STORE_LOCK
+from ..run_directory.directory_lock import STORE_LOCK
 from .address import Address, alias_folder, parse_address
 from .failures import describe
 from .fetch import sync_from_store

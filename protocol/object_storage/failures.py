@@ -135,7 +135,11 @@ def _by_status(error: BaseException, address: Address, place: str, low: str, cod
 
 
 def may_return(line: str) -> bool:
-    """Whether an error text contains a line of `describe` about a store that does not answer now, but may answer later."""
+    """Whether an error text contains a line of `describe` about a store that does not answer now, but may answer later.
+
+    It goes by the words, since what raises such an error (a reader of the source, a mirror, a probe, a lock: errors of several
+    classes and exit codes) and what asks are up to four processes apart, between which an error is a text. All words are above.
+    """
     return any(one in line for one in (_BUSY, _SLOW, _AWAY))
 
 

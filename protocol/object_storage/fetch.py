@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..errors import EmbedfleetError, RunDirectoryError, SourceError
+from ..run_directory.directory_lock import STORE_LOCK
 from ..run_directory.layout import RunLayout
-from ..run_directory.lock_holder import STORE_LOCK
 from .failures import is_missing
 from .mirror import is_same
 from .objects import ObjectFolder, StoredObject

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import EmbedfleetError, RunDirectoryError
-from ..run_directory.lock_holder import STORE_LOCK
+from ..run_directory.directory_lock import STORE_LOCK
 from .failures import describe
 from .lock_record import TTL_SECONDS, Holder, decode_holder, lives_here, this_process
 from .objects import ObjectFolder, StoredObject

@@ -12,7 +12,7 @@ from unittest.mock import ANY
 
 import msgspec
 import pytest
-from embedfleet.protocol.run_directory.lock_holder import Holder
+from embedfleet.protocol.run_directory.directory_lock import Holder
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 from ..model_folders import save, without

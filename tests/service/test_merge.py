@@ -172,7 +172,7 @@ def test_queries_and_exports_work_on_it(made: Path, merged: Path, tmp_path: Path
 
 
 def test_two_merges_at_once_and_a_file_that_is_in_the_way(made: Path, tmp_path: Path, cli: Callable[..., Any]) -> None:
-    from embedfleet.exporter.run_directory.directory_lock import drop_lock, take_lock
+    from embedfleet.protocol.run_directory.directory_lock import drop_lock, take_lock
 
     root = copied(made / "run", tmp_path / "run")
     lock = take_lock(RunLayout(root), "here")

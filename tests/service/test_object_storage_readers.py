@@ -17,7 +17,7 @@ from embedfleet.client.search.hybrid import search
 from embedfleet.client.steps.remote_out import remote_out
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.object_storage.address import parse_address
-from embedfleet.protocol.run_directory.lock_holder import STORE_LOCK
+from embedfleet.protocol.run_directory.directory_lock import STORE_LOCK
 
 from ..object_store.server import Bucket
 

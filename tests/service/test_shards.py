@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
+from embedfleet.protocol.run_directory.directory_lock import drop_lock, take_lock
+from embedfleet.protocol.run_directory.layout import RunLayout
 
 MODELS = ("--dense", "fake:8", "--sparse", "bm25", "--multivector", "fake:4", "--devices", "cpu")
 
@@ -69,7 +72,7 @@ def test_shards_in_turn_are_one_run(cli: Any, source: Path, whole: Path, tmp_pat
     out = tmp_path / "run"
     done = cli("run", source, "--out", out, *MODELS, "--shards", str(count), "--json", code=3)
     assert done.json["status"] == "done"
-    assert len(list((out / "shards").iterdir())) == count
+    assert {path.name for path in (out / "shards").iterdir()} == {".lock", *(f"{index:05}" for index in range(count))}
     assert_equal(out, whole)
     assert cli("verify", out, "--json").json["problems"] == []
     for words in ("row words", "element 7", "table"):
@@ -80,7 +83,7 @@ def test_workers_stay_from_shard_to_shard(cli: Any, source: Path, tmp_path: Path
     out = tmp_path / "run"
     cli("run", source, "--out", out, *MODELS, "--shards", "4", code=3)
     leases: list[list[tuple[str, str]]] = []
-    for folder in sorted((out / "shards").iterdir()):
+    for folder in sorted((out / "shards").glob("0*")):
         lines = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
         found = [(one["vector"], one["phase"]) for one in lines if one["event"] == "lease"]
         leases.append([one for one in found if one[1] in ("before", "kept")])
@@ -200,6 +203,24 @@ def test_int8_ranges_are_those_of_the_whole_source(cli: Any, source: Path, tmp_p
     lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     assert (np.einsum("ij,ij->i", ours, theirs) / lengths).min() > 0.9995
     assert cli("verify", tmp_path / "3", "--json").json["problems"] == []
+
+
+def test_one_command_hands_out_the_shards(cli: Any, tmp_path: Path, corpus_of: Callable[..., Path]) -> None:
+    """A shard of another node, and a merge, are not refused meanwhile."""
+    source = corpus_of(tmp_path / "c.jsonl", [f"text {row}" for row in range(20)])
+    layout = RunLayout(tmp_path / "run")
+    run = ("run", source, "--out", layout.root, *FAKE)
+    layout.shards.mkdir(parents=True)
+    lock = take_lock(RunLayout(layout.shards), "here")
+    try:
+        error = cli(*run, "--shards", "1", code=2).error
+        assert f"--out {layout.root}: another run is writing there (process {os.getpid()} on " in error
+        assert not layout.shards_record.exists()
+        cli(*run, "--shard", "0/1")
+        cli("merge", layout.root)
+    finally:
+        drop_lock(lock)
+    assert open_run(layout.root).rows == 20
 
 
 def test_a_model_may_be_added_to_all_shards(cli: Any, tmp_path: Path, corpus_of: Callable[..., Path]) -> None:

@@ -18,8 +18,8 @@ from embedfleet.client.steps.remote_out import part_of, remote_out
 from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch
 from embedfleet.protocol.object_storage.address import parse_address
 from embedfleet.protocol.object_storage.lock_record import this_process
+from embedfleet.protocol.run_directory.directory_lock import STORE_LOCK, WRITING
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.run_directory.lock_holder import STORE_LOCK, WRITING
 from embedfleet.protocol.run_directory.records.manifest import Counts, Manifest
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec

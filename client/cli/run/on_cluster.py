@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ...shards.agreement import shards_of
+from ...shards.handing_out import handing_out
 from ...steps.session import Interrupted, Session
 from .request import RunRequest
 
@@ -31,9 +33,13 @@ def chosen_cluster(request: RunRequest) -> AbstractContextManager[Cluster | None
 def opened(request: RunRequest, part: str | None, session: Session) -> Generator[Path]:
     """Open a part of `--out` for this block (see `remote_out`), and yield its folder.
 
-    `part` is empty for the whole, and None for the records of all shards. If `--out` is a folder, or is open already, yield
-    that folder. Raises Interrupted after a signal.
+    `part` is empty for the whole, and None for the records of all shards: with it, no other command hands out the shards. If
+    `--out` is a folder, or is open already, yield that folder. Raises Interrupted after a signal.
     """
+    if request.remote is None and part is None:
+        with handing_out(RunLayout(request.out), request.spec.source, request.spec.text_field):
+            yield request.out
+        return
     if request.on is None or request.remote is None:
         yield request.out
         return

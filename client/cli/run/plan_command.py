@@ -39,7 +39,8 @@ def plan(
         str | None, typer.Option(metavar="NxKIND", help="GPUs that need not be here: 8xH100, 2xT4. Not with --devices.")
     ] = None,
     shards: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Runs that the source is divided into: each has a start.")
+        int,
+        typer.Option(metavar="N", min=1, help="Plan for run --shards N, and for one shard by its own command."),
     ] = 1,
     price: Annotated[
         float | None, typer.Option(metavar="P", help="Of one hour of all devices, in any currency: shows the cost.")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from ....protocol.errors import EXIT_DONE, EXIT_QUARANTINED, EmbedfleetError
+from ....protocol.finished_run.shard_states import is_done
 from ....protocol.object_storage.address import with_addresses
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.manifest import read_manifest
@@ -23,7 +24,6 @@ from ...output.interruption import the_same
 from ...output.merge_progress import MergeProgress
 from ...shards.agreement import agree, check_folder, shard_spec
 from ...shards.fit import find_fit, fitted, needs_fit
-from ...shards.one_shard import is_done
 from ...steps.complete_run import completed
 from ...steps.merge import merge_quietly
 from ...steps.next_steps import next_steps

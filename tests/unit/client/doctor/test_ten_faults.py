@@ -30,7 +30,7 @@ from embedfleet.client.doctor.model_checks import ModelChecks
 from embedfleet.client.doctor.run_folder import measure_run, run_findings
 from embedfleet.client.doctor.torch_build import measure_torch, torch_findings
 from embedfleet.protocol.host.free_cores import find_free_cores
-from embedfleet.protocol.run_directory.lock_holder import Holder
+from embedfleet.protocol.run_directory.directory_lock import Holder
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 from ....model_folders import save, without

@@ -115,8 +115,8 @@ def test_a_gpu_by_its_published_rate() -> None:
     assert found.shard_seconds is not None
     assert found.cost is not None
     busy = max(1e6 / one.tokens_per_second.value, 10_000 / 25_000)
-    assert found.seconds.value == pytest.approx(4 * 12 + busy)
-    assert found.shard_seconds.value == pytest.approx(12 + busy / 4)
+    assert found.seconds.value == pytest.approx(12 + 3 * 1.1 + busy), "workers stay from shard to shard"
+    assert found.shard_seconds.value == pytest.approx(12 + busy / 4), "a command of its own"
     assert found.cost.value == pytest.approx(found.seconds.value / 100)
 
 
@@ -134,6 +134,16 @@ def test_measured_rates_come_first() -> None:
     assert (found.seconds.value, found.seconds.basis) == (7 + 1e6 / 500, "measured")
     assert found.passes[0].seconds is not None
     assert found.passes[0].seconds.note == "a run of 50 sampled rows"
+
+
+def test_what_a_further_shard_adds_is_assumed_and_no_more_than_a_start() -> None:
+    measured = MeasuredRun({"dense-x": Measured(5_000, 50, 10.0)}, 0.5, "a run of 50 sampled rows")
+    found = plan(DENSE, measured=measured, shards=4)
+    assert found.seconds is not None
+    assert found.shard_seconds is not None
+    assert (found.seconds.value, found.seconds.basis) == (4 * 0.5 + 1e6 / 500, "assumed")
+    assert (found.shard_seconds.value, found.shard_seconds.basis) == (0.5 + 1e6 / 500 / 4, "measured")
+    assert plan(DENSE, measured=measured).shard_seconds is None
 
 
 def test_models_run_one_after_the_other_and_bm25_beside_them() -> None:

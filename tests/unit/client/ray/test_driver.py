@@ -16,7 +16,7 @@ from embedfleet.client.ray.node_runner import ShardReport
 from embedfleet.client.ray.node_slots import Lost, Reported, SlotEvent
 from embedfleet.client.ray.nodes import Needs
 from embedfleet.protocol.errors import UsageError
-from embedfleet.protocol.run_directory.lock_holder import WRITING
+from embedfleet.protocol.run_directory.directory_lock import WRITING
 from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 from embedfleet.protocol.wire.run_options import DEFAULTS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from embedfleet.client.ray.shard_endings import ShardEndings, Verdict, failures
-from embedfleet.protocol.run_directory.lock_holder import WRITING
+from embedfleet.protocol.run_directory.directory_lock import WRITING
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from embedfleet.client.shards import agreement
 from embedfleet.client.shards.agreement import agree, shard_spec
-from embedfleet.client.shards.one_shard import is_done
 from embedfleet.protocol.errors import RunDirectoryError, SourceError, SpecMismatch
+from embedfleet.protocol.finished_run.shard_states import is_done
 from embedfleet.protocol.object_storage.objects import StoredObject
 from embedfleet.protocol.object_storage.spool import SpoolRecord
 from embedfleet.protocol.run_directory.layout import RunLayout

@@ -14,8 +14,8 @@ import pytest
 from embedfleet.exporter.merging.all_shards import shards_of
 from embedfleet.exporter.merging.merge import merge_shards
 from embedfleet.protocol.errors import RunDirectoryError
+from embedfleet.protocol.run_directory.directory_lock import STORE_LOCK
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.run_directory.lock_holder import STORE_LOCK
 from embedfleet.protocol.run_directory.records.shards import read_shards
 from embedfleet.protocol.spec.run_spec import RunSpec
 

@@ -14,7 +14,7 @@ from embedfleet.protocol.object_storage.address import Address
 from embedfleet.protocol.object_storage.lease import Lease, check_lease
 from embedfleet.protocol.object_storage.lock_record import Holder
 from embedfleet.protocol.object_storage.objects import StoredObject
-from embedfleet.protocol.run_directory.lock_holder import STORE_LOCK
+from embedfleet.protocol.run_directory.directory_lock import STORE_LOCK
 
 SECOND = 1_000_000_000
 

@@ -9,8 +9,8 @@ from typing import Any, get_args
 import pytest
 from embedfleet.client.evaluation.evaluation import Evaluation, Figures
 from embedfleet.protocol.finished_run.candidates import candidates_schema, ranking_schema
+from embedfleet.protocol.run_directory.directory_lock import Holder
 from embedfleet.protocol.run_directory.layout import RunLayout
-from embedfleet.protocol.run_directory.lock_holder import Holder
 from embedfleet.protocol.run_directory.records.candidates import CandidatesRecord
 from embedfleet.protocol.run_directory.records.exports import ExportedFile, ExportRecord, ReportedFile, ReportRecord
 from embedfleet.protocol.run_directory.records.fit import FitRecord, FittedRanges, TermCount

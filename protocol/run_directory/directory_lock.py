@@ -1,5 +1,8 @@
-"""The process that has locked a run directory, as recorded in the file `.lock`; of a run in object storage, in the copy of its
-lock object."""
+"""The lock of a run directory, and the process that has it.
+
+One process writes there at a time: it has an advisory lock on the file `.lock` as long as its descriptor is open. The file
+names the process. In a copy of a run in object storage, the copy of its lock object does.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from contextlib import suppress
 
 import msgspec
 
+from ..errors import RunDirectoryError
 from .json_bytes import decode_json
 from .layout import RunLayout
 
@@ -20,6 +24,10 @@ COPY_SECONDS = 180.0
 """For how long a copied lock is trusted. After that its holder is unknown until the directory is copied again."""
 WRITING = "another run is writing there"
 """In the refusal of a directory whose lock is held."""
+
+LOOKS = 5
+LOOK_SECONDS = 0.05
+"""Pause before another attempt: a process that only checks the lock holds it for a moment."""
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +41,31 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """Unix time, seconds."""
 
 
-def write_holder(fd: int) -> None:
+def take_lock(layout: RunLayout, where: str) -> int:
+    """Lock the directory and return the descriptor; RunDirectoryError (its text begins with `where`) if another has it."""
+    fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    for look in range(LOOKS):
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if look < LOOKS - 1:
+                time.sleep(LOOK_SECONDS)
+        else:
+            _write_holder(fd)
+            return fd
+    os.close(fd)
+    found = read_holder(layout)
+    who = f" (process {found[0].pid} on {found[0].host})" if found is not None and found[0].pid else ""
+    raise RunDirectoryError(f"{where}: {WRITING}{who}; wait for it or give another folder")
+
+
+def drop_lock(fd: int) -> None:
+    """Release the lock and empty its file. If the file of a free lock names a process, that process was killed."""
+    os.ftruncate(fd, 0)
+    os.close(fd)
+
+
+def _write_holder(fd: int) -> None:
     """Record this process as the holder in the lock file."""
     mine = Holder(pid=os.getpid(), parent=os.getppid(), host=socket.gethostname(), since=round(time.time(), 3))
     os.ftruncate(fd, 0)

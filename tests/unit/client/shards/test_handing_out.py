@@ -1,0 +1,61 @@
+"""One command at a time hands out the shards of a folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from embedfleet.client.cli.run.on_cluster import opened
+from embedfleet.client.shards.handing_out import handing_out
+from embedfleet.protocol.errors import RunDirectoryError, SourceError
+from embedfleet.protocol.run_directory.directory_lock import WRITING, drop_lock, take_lock
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> str:
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"text": "one"}\n')
+    return str(path)
+
+
+@pytest.mark.parametrize("on", [None, "ray"])
+def test_a_second_command_on_the_same_folder_is_refused(tmp_path: Path, source: str, on: str | None) -> None:
+    spec = RunSpec(source=source, passes=(PassSpec(vector="v", kind="dense", model="fake:8"),))
+    request: Any = SimpleNamespace(on=on, remote=None, out=tmp_path / "run", spec=spec)
+    session: Any = SimpleNamespace(received=())
+    refused = f"^--out {tmp_path / 'run'}: {WRITING} .process {os.getpid()} on "
+    with opened(request, None, session) as folder:
+        assert folder == tmp_path / "run"
+        with pytest.raises(RunDirectoryError, match=refused), opened(request, None, session):
+            pass
+        with opened(request, "", session) as whole:
+            drop_lock(take_lock(RunLayout(whole), "its merge"))
+    with opened(request, None, session), opened(request, "", session):
+        pass
+
+
+def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path: Path, source: str) -> None:
+    layout = RunLayout(tmp_path / "run")
+    with pytest.raises(SourceError), handing_out(layout, str(tmp_path / "nothing.jsonl"), None):
+        pass
+    assert not layout.root.exists()
+    layout.root.mkdir()
+    layout.spec.write_text("{}")
+    with pytest.raises(RunDirectoryError, match="holds a run of the whole source"), handing_out(layout, source, None):
+        pass
+    assert not layout.shards.exists()
+    layout.spec.unlink()
+    layout.shards.mkdir()
+    RunLayout(layout.shards).lock.symlink_to(source)
+    with pytest.raises(RunDirectoryError, match="is a symbolic link"), handing_out(layout, source, None):
+        pass
+    RunLayout(layout.shards).lock.unlink()
+    layout.shards.rmdir()
+    layout.shards.write_text("")
+    with pytest.raises(RunDirectoryError, match="give a folder that can be written"), handing_out(layout, source, None):
+        pass
