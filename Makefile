@@ -51,7 +51,8 @@ LONG := $(addprefix --ignore=tests/unit/,worker/encoders worker/models coordinat
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.embedfleet-installed
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles a module when it is first imported: most of those that are installed never are.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 DEMO := demo
 SEARCH := $(BIN)/embedfleet search $(DEMO)/run --top-k 3
 
