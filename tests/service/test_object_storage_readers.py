@@ -209,7 +209,7 @@ class TestWhatTakesAnAddress:
             (("fit", "CORPUS", "--out", ADDRESS), MISSING),
             (("run", "CORPUS", "--out", ADDRESS, "--shards", "2"), MISSING),
             (("run", "CORPUS", "--out", ADDRESS, "--on", "ray"), MISSING),
-            (("run", "CORPUS", "--out", "run", "--queries", ADDRESS), LOCAL),
+            (("run", "CORPUS", "--out", "run", "--queries", ADDRESS), MISSING),
             (("run", ADDRESS, "--out", "run"), MISSING),
             (("plan", ADDRESS), MISSING),
             (("plan", "CORPUS", "--out", ADDRESS), LOCAL),
