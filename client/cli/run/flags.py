@@ -14,7 +14,7 @@ from ....protocol.spec.run_spec import Backend, Dtype, Index, Storage
 from ....protocol.wire.run_options import Placement
 from ...completion.models import dense_models, heads_models, multivector_models, rerank_models, sparse_models
 from ...completion.run_directories import run_directories
-from ..flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, local_path
+from ..flag_types import AsJson, Devices, EnsembleName, Otlp, TrustsCode, is_given, local_path
 from .config_flags import config_of, read_config_file
 from .request import AfterRun, RunRequest
 
@@ -289,14 +289,13 @@ def run_request(
     if out is None:
         out = default_out(source)
         notes.append(f"without --out, the run directory is {shown_path(out)}")
-    index_is_typed = getattr(context.get_parameter_source("index"), "name", "DEFAULT") != "DEFAULT"
     enter = None if write_config or on is not None else context.with_resource
     folder, index, shown, remote, collection = open_out(
         out,
         index,
         spool,
         keep_spool=keep_spool,
-        index_is_typed=index_is_typed,
+        index_is_typed=is_given(context, "index"),
         searched=queries is not None,
         enter=enter,
         notes=notes,
