@@ -226,7 +226,6 @@ class TestWhatTakesAnAddress:
                 ("plan", "CORPUS", "--out", "hf://datasets/no-such-bucket/name/run"),
                 "can only be read; give a local folder",
             ),
-            (("doctor", ADDRESS), LOCAL),
         ],
     )
     @pytest.mark.usefixtures("bucket")
