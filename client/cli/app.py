@@ -147,7 +147,7 @@ def doctor(
             metavar="[DIR]",
             parser=local_path,
             autocompletion=run_directories,
-            help="A run directory, or where the next run is to write. Default: the folder that you are in.",
+            help="A run directory, or where the next run is to write; also an address. Default: the folder that you are in.",
         ),
     ] = None,
     as_json: AsJson = False,

@@ -38,6 +38,11 @@ def local_path(typed: str) -> Path:
     return Path(typed)
 
 
+def is_given(context: typer.Context, parameter: str) -> bool:
+    """Whether the user gave this flag: typed it, or set it in a variable or a file of flags."""
+    return getattr(context.get_parameter_source(parameter), "name", "DEFAULT") != "DEFAULT"
+
+
 RunFolder = Annotated[
     Path,
     typer.Argument(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.host.free_cores import FreeCores, find_free_cores
+from ...protocol.object_storage.address import STORES, is_address, parse_address
+from ...protocol.object_storage.copies import cache_of
 from ..arguments import expand_path
 from .cached_models import (
     LocalModel,
@@ -29,7 +31,7 @@ from .libraries import Library, library_findings, measure_libraries
 from .memory import Memory, measure_memory, memory_findings
 from .model_checks import ModelChecks
 from .processor import Processor, measure_processor, processor_findings
-from .run_folder import RUN, RunFolder, measure_run, run_findings
+from .run_folder import RUN, RunFolder, measure_address, measure_run, run_findings
 from .torch_build import TorchBuild, measure_torch, torch_findings
 
 NO_CLIENT = "huggingface_hub is not installed (of the extra torch)"
@@ -77,21 +79,31 @@ class Diagnosis:
 
 
 def diagnose(folder: Path | None) -> Diagnosis:
-    """Measure and judge this host, and `folder` if it is given: a run directory, or where one is to be. Changes nothing."""
+    """Measure and judge this host, and `folder` if it is given: a run directory, or where one is to be. Changes nothing.
+
+    Of an address in object storage, whether it can be read and written, for which an object is put there and deleted.
+    """
     facts = measure(folder)
     return Diagnosis(facts, tuple(judge(facts)))
 
 
 def measure(folder: Path | None) -> Facts:
     """All facts. Takes some seconds at most: the driver, the hub and the check of models have limits."""
-    place = expand_path(folder, "DIR").absolute() if folder is not None else Path.cwd()
+    address = parse_address(folder, "DIR") if folder is not None and is_address(folder) else None
+    place = expand_path(folder, "DIR").absolute() if folder is not None and address is None else Path.cwd()
     cores = find_free_cores()  # before any process is started here
     probe = HubProbe()
-    run, needed = measure_run(place) if folder is not None else (None, [])
+    run, needed = None, []
+    if folder is not None:
+        run, needed = measure_address(address) if address is not None else measure_run(place)
     local = list_local()
     checks = ModelChecks([*(checks_for(local) if client_is_here() else ()), *needed])
     interpreter, libraries, torch = measure_interpreter(), measure_libraries(), measure_torch()
-    gpus, processor, memory, disks = measure_gpus(), measure_processor(), measure_memory(), measure_disks(place)
+    gpus, processor, memory = measure_gpus(), measure_processor(), measure_memory()
+    if address is not None and address.scheme in STORES:
+        disks = measure_disks(cache_of(address, "spools").parent, "spools")
+    else:
+        disks = measure_disks(place)
     refused, trouble = checks.result()
     unchecked = trouble or ("" if client_is_here() or not local else NO_CLIENT)
     return Facts(

@@ -14,18 +14,20 @@ from ...protocol.host.own_cache import cache_folder
 from ..output.formatting import human_bytes
 from .finding import GB, Finding, Level
 
-Use = Literal["output", "models", "cache", "temporary"]
-LEAST: dict[Use, int] = {"output": 2 * GB, "models": 3 * GB, "cache": GB, "temporary": GB // 10}
+Use = Literal["output", "spools", "models", "cache", "temporary"]
+LEAST: dict[Use, int] = {"output": 2 * GB, "spools": 2 * GB, "models": 3 * GB, "cache": GB, "temporary": GB // 10}
 """Bytes below which too little is free."""
 GOOD_OUTPUT = 10 * GB
 WHAT: dict[Use, str] = {
     "output": "run directories",
+    "spools": "spools of runs in object storage",
     "models": "the hub's cache of models",
     "cache": "embedfleet's cache",
     "temporary": "temporary files",
 }
 ELSEWHERE: dict[Use, str] = {
     "output": "write elsewhere with --out",
+    "spools": "name another folder with --spool",
     "models": "name another folder in HF_HOME",
     "cache": "name another folder in XDG_CACHE_HOME",
     "temporary": "name another folder in TMPDIR",
@@ -43,10 +45,10 @@ class Disk:
     refused: str = ""
 
 
-def measure_disks(output: Path) -> tuple[Disk, ...]:
-    """The folder for results, the caches, and the one for temporary files."""
+def measure_disks(output: Path, use: Use = "output") -> tuple[Disk, ...]:
+    """The folder for results, or of another `use`, the caches, and the one for temporary files."""
     own = cache_folder("")
-    folders: list[tuple[Use, Path | None]] = [("output", output), ("models", hub_cache()), ("cache", own)]
+    folders: list[tuple[Use, Path | None]] = [(use, output), ("models", hub_cache()), ("cache", own)]
     found = [_measure(use, path) for use, path in folders if path is not None]
     try:
         temporary = Path(tempfile.gettempdir())
@@ -77,17 +79,18 @@ def _refused(folder: Path) -> str:
 
 def disk_findings(disk: Disk) -> list[Finding]:
     """Whether a run can write there."""
-    level: Level = "problem" if disk.use in ("output", "temporary") else "note"
+    results = disk.use in ("output", "spools")
+    level: Level = "problem" if results or disk.use == "temporary" else "note"
     place = f"{disk.path} ({WHAT[disk.use]})"
     if disk.refused:
         remedy = f"see to the right to write there, or {ELSEWHERE[disk.use]}"
         return [Finding(level, "disk", "read-only", f"{place} cannot be written to: {disk.refused}", remedy)]
     text = f"{place}: {human_bytes(disk.free)} of {human_bytes(disk.total)} free"
     remedy = f"make room there, or {ELSEWHERE[disk.use]}"
-    if disk.use == "output":
+    if results:
         remedy += "; 100,000 chunks with 1,024 dimensions take about 1 GB"
     if disk.free < LEAST[disk.use]:
         return [Finding(level, "disk", "disk-full", text, remedy)]
-    if disk.use == "output" and disk.free < GOOD_OUTPUT:
+    if results and disk.free < GOOD_OUTPUT:
         return [Finding("note", "disk", "disk-low", text, remedy)]
     return [Finding("ok", "disk", "disk", text)]

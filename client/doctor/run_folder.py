@@ -1,4 +1,5 @@
-"""A run directory: who works on it, whether a lock is stale, and whether the models that it still needs can be had."""
+"""A run directory: who works on it, whether a lock is stale, whether the models that it still needs can be had, and whether its
+store can be read and written."""
 
 from __future__ import annotations
 
@@ -6,21 +7,26 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from ...protocol.errors import RunDirectoryError
+from ...protocol.errors import EmbedfleetError, RunDirectoryError, SourceError
 from ...protocol.host.hub_cache import find_cached
-from ...protocol.run_directory.directory_lock import read_holder
+from ...protocol.object_storage.address import STORES, Address, with_addresses
+from ...protocol.object_storage.copies import copied_records
+from ...protocol.object_storage.probe import check_store, probe
+from ...protocol.run_directory.directory_lock import STORE_LOCK, read_holder
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.run_json import read_spec
+from ...protocol.source.remote_files import Listing
 from ...protocol.spec import catalog
 from ...protocol.spec.fake_models import PREFIX
 from ...protocol.spec.run_spec import CPU_KINDS, PassSpec
 from ...protocol.wire.model_refusal import PassToCheck
 from ..models.presence import find_presence
+from ..output.formatting import pluralize
 from .finding import Finding
 from .hub import Hub
 
@@ -53,8 +59,24 @@ class NeededModel:
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """Why an address cannot be read or written, with the remedy; empty if it can. `files` counts those of an address that can
+    be a source but no run directory; None for others."""
+
+    unreadable: str = ""
+    unwritable: str = ""
+    files: int | None = None
+
+    @property
+    def refused(self) -> str:
+        """Why it cannot be used."""
+        return self.unreadable or self.unwritable
+
+
+@dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A folder that was named. `trouble` is why it is no run directory; empty if it is one, or a run may be made there."""
+    """A folder or address that was named. `trouble` is why it is no run directory; empty if it is one, or a run may be made
+    there. `store` is None for a folder."""
 
     path: str
     is_run: bool = False
@@ -62,6 +84,7 @@ class RunFolder:
     trouble: str = ""
     locks: tuple[Lock, ...] = ()
     needs: tuple[NeededModel, ...] = ()
+    store: Store | None = None
 
 
 def measure_run(path: Path) -> tuple[RunFolder, list[PassToCheck]]:
@@ -80,6 +103,40 @@ def measure_run(path: Path) -> tuple[RunFolder, list[PassToCheck]]:
     checks = [] if done else [_check(one) for one in asked]
     needs = tuple(NeededModel(one.vector, one.model, _is_here(one)) for one in checks)
     return RunFolder(str(path), True, done, "", tuple(_locks(layout)), needs), checks
+
+
+def measure_address(address: Address) -> tuple[RunFolder, list[PassToCheck]]:
+    """The same for an address, and whether it can be read and written: for that, an object is put there and deleted, except
+    beside objects of others. RunDirectoryError for a whole bucket."""
+    path = str(address)
+    if address.scheme not in STORES:
+        try:
+            return RunFolder(path, store=Store(files=len(Listing(path).files))), []
+        except SourceError as error:
+            return RunFolder(path, store=Store(_reason(error, address), files=0)), []
+    check_store(address, "DIR")
+    layout = RunLayout(Path())
+    names = [one.name for one in (layout.spec, layout.manifest, layout.shards_record, layout.fit)]
+    try:
+        with copied_records(address, "DIR", names) as folder:
+            run, checks = measure_run(folder)
+            if folder.exists() and not any(folder.iterdir()):
+                run = replace(run, trouble="has objects below it, but none of a run")
+    except RunDirectoryError as error:
+        return RunFolder(path, store=Store(_reason(error, address))), []
+    store = Store()
+    if not run.trouble:
+        try:
+            probe(address)
+        except RunDirectoryError as error:
+            store = Store(unwritable=_reason(error, address))
+    locks = tuple(replace(one, path=str(address.below(STORE_LOCK))) for one in run.locks)
+    return replace(run, path=path, trouble=with_addresses(run.trouble), locks=locks, store=store), checks
+
+
+def _reason(error: EmbedfleetError, address: Address) -> str:
+    """The message without the address, which the finding names."""
+    return str(error).rpartition(f"{address}: ")[2].removeprefix("cannot be read: ")
 
 
 def _check(one: PassSpec) -> PassToCheck:
@@ -108,15 +165,31 @@ def _locks(layout: RunLayout) -> list[Lock]:
 
 def run_findings(run: RunFolder, refused: Mapping[str, str], hub: Hub) -> list[Finding]:
     """What stands in the way of a run in this folder. `refused` has the refused checks of `measure_run` by `vector`."""
+    found = _judge_store(run.path, run.store) if run.store is not None else []
+    if run.store is not None and (run.store.refused or run.store.files is not None):
+        return found
     if run.trouble:
         remedy = "give the folder of a run, or one that is empty or does not exist yet"
-        return [Finding("problem", "run", "no-run-directory", f"{run.path}: {run.trouble}", remedy)]
+        return [*found, Finding("problem", "run", "no-run-directory", f"{run.path}: {run.trouble}", remedy)]
     if not run.is_run:
-        return [Finding("ok", "run", "run", f"{run.path}: a run can be made there")]
-    found = [_judge_lock(one) for one in run.locks]
+        return [*found, Finding("ok", "run", "run", f"{run.path}: a run can be made there")]
+    found += [_judge_lock(one) for one in run.locks]
     found += [one for need in run.needs for one in _judge_model(need, refused.get(need.vector, ""), hub)]
     state = "done" if run.done else "not finished"
     return [*found, Finding("ok", "run", "run", f"{run.path}: a run directory, {state}")]
+
+
+def _judge_store(address: str, store: Store) -> list[Finding]:
+    if store.refused:
+        text, _, remedy = store.refused.partition("; ")
+        name, what = (
+            ("unreadable", "cannot be read") if store.unreadable else ("unwritable", "can be read, not written")
+        )
+        return [Finding("problem", "store", f"store-{name}", f"{address} {what}: {text}", remedy or "do what it says")]
+    if store.files is not None:
+        files = pluralize(store.files, "file")
+        return [Finding("ok", "store", "store", f"{address}: {files} can be read, as a source; no run can be there")]
+    return [Finding("ok", "store", "store", f"{address} can be read and written")]
 
 
 def _judge_lock(lock: Lock) -> Finding:

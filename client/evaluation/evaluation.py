@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import msgspec
@@ -96,8 +96,8 @@ class Ranked(msgspec.Struct, frozen=True):
     ids: list[str]
 
 
-def evaluate(layout: RunLayout, qrels: Path) -> Evaluation:
-    """Evaluate the run in `layout` by the judgements in the file `qrels`.
+def evaluate(layout: RunLayout, qrels: str | PathLike[str]) -> Evaluation:
+    """Evaluate the run in `layout` by the judgements in the file `qrels`, a path or an address.
 
     UsageError if no judgement is of its queries and chunks. `notes` counts the judgements and queries that are left out.
     """

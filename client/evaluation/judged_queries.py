@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence, Set
-from pathlib import Path
+from os import PathLike
 
 from ...protocol.errors import UsageError
 from ...protocol.run_directory.layout import RunLayout, segments_in
@@ -13,8 +13,8 @@ from ..run_directory.files import read_table
 from .qrels import Qrels, read_qrels
 
 
-def judged_queries(layout: RunLayout, path: Path, signals: Sequence[str]) -> tuple[Qrels, list[str]]:
-    """The usable judgements in the file `path`, and notes on those left out.
+def judged_queries(layout: RunLayout, path: str | PathLike[str], signals: Sequence[str]) -> tuple[Qrels, list[str]]:
+    """The usable judgements in the file at a path or an address, and notes on those left out.
 
     Usable are judgements of the run's queries and chunks, for queries with a relevant chunk that at least one of the
     `signals` could encode. A note counts the queries that only some signals could encode. UsageError if no query is left.
@@ -40,7 +40,7 @@ def _without_vectors(queries: RunLayout, signals: Sequence[str]) -> dict[str, se
     return without
 
 
-def _usable(layout: RunLayout, qrels: Qrels, path: Path, unencoded: Set[str]) -> tuple[Qrels, list[str]]:
+def _usable(layout: RunLayout, qrels: Qrels, path: str | PathLike[str], unencoded: Set[str]) -> tuple[Qrels, list[str]]:
     read = set(_ids(RunLayout(layout.queries)))
     asked = read - unencoded
     wanted = {chunk for chunks in qrels.values() for chunk in chunks}

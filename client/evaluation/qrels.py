@@ -7,9 +7,12 @@ TREC   `query-id 0 corpus-id score`, separated by blanks or tabs
 from __future__ import annotations
 
 import re
+from os import PathLike
 from pathlib import Path
 
 from ...protocol.errors import SourceError
+from ...protocol.object_storage.address import is_address
+from ...protocol.source.remote_files import read_file
 
 Qrels = dict[str, dict[str, int]]
 """By query: the judgement of each chunk; above 0 is relevant."""
@@ -24,12 +27,12 @@ BLANKS = " \t"
 """Separators of fields. Ids may contain other white space and line ends of Unicode."""
 
 
-def read_qrels(path: Path) -> Qrels:
-    """The judgements in the file `path`. SourceError names a line that is invalid or contradicts an earlier one."""
+def read_qrels(path: str | PathLike[str]) -> Qrels:
+    """The judgements in a file or at an address. SourceError names a line that is invalid or contradicts an earlier one."""
     qrels: Qrels = {}
     first: tuple[int, int] | None = None
     try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+        lines = _bytes(path).decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise SourceError(f"--qrels {path}: cannot be read ({error})") from error
     for number, ended in enumerate(lines, 1):
@@ -51,6 +54,10 @@ def read_qrels(path: Path) -> Qrels:
     if not qrels:
         raise SourceError(f"--qrels {path}: there is no judgement in it")
     return qrels
+
+
+def _bytes(path: str | PathLike[str]) -> bytes:
+    return read_file(str(path), "--qrels") if is_address(path) else Path(path).read_bytes()
 
 
 def _is_header(line: str) -> bool:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...protocol.errors import SourceError, UsageError
+from ...protocol.object_storage.address import is_address, parse_address
+from ...protocol.source.remote_corpus import check_readable
+from ...protocol.source.remote_files import find_file
 from ...protocol.spec.run_spec import RunSpec
 from ..arguments import check_number, expand_path
 from ..evaluation.qrels import read_qrels
@@ -64,6 +67,8 @@ def build_plan(
     _check_counts(candidates, top_k)
     chosen = choose_signals(spec, signals, "the run")
     source = _readable(queries, "--queries")
+    if is_address(source):
+        check_readable(source, None)
     judgements = None
     if qrels is not None:
         judgements = _readable(qrels, "--qrels")
@@ -83,13 +88,18 @@ def _check_counts(candidates: int, top_k: int) -> None:
         raise UsageError(f"--top-k {top_k}: give 1 or more, and at most the {candidates} of --candidates")
 
 
-def _readable(value: str | PathLike[str], flag: str) -> Path:
+def _readable(value: str | PathLike[str], flag: str) -> str:
+    """The absolute path of the file, or its address. SourceError if there is no file that can be read."""
+    if is_address(value):
+        address = str(parse_address(value, flag, SourceError))
+        find_file(address, flag)
+        return address
     path = expand_path(value, flag, SourceError).absolute()
     if path.exists() and not path.is_file() and not path.is_dir():  # a pipe: it can be read only once
         raise SourceError(f"{flag} {path}: neither a file nor a folder; write it to a file first")
     try:
         with path.open("rb"):
-            return path
+            return str(path)
     except IsADirectoryError:
         raise SourceError(f"{flag} {path}: is a folder; give a file") from None
     except OSError as error:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from ...protocol.spec.run_spec import PassSpec
 
 
 @dataclass(frozen=True, slots=True)
 class RetrievalPlan:
-    """Query file, judgements, reranker and depths of a retrieval."""
+    """Query file, judgements, reranker and depths of a retrieval. A file is an absolute path or an address."""
 
-    queries: Path
-    qrels: Path | None
+    queries: str
+    qrels: str | None
     rerank: PassSpec | None
     candidates: int
     top_k: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,11 +13,14 @@ from typing import Any
 
 import msgspec
 
-from ...protocol.errors import SourceError, UsageError
-from ...protocol.object_storage.address import is_address, parse_address
+from ...protocol.errors import RunDirectoryError, SourceError, UsageError
+from ...protocol.object_storage.address import Address, is_address, parse_address
+from ...protocol.object_storage.copies import copied_records
+from ...protocol.object_storage.probe import check_store
 from ...protocol.planning.gpus import Gpus, parse_gpus
 from ...protocol.planning.model_figures import PassesAnswer, PassesRequest, VectorFigures
 from ...protocol.planning.survey import Survey, SurveyRequest
+from ...protocol.run_directory.layout import RunLayout
 from ...protocol.source.corpus import STDIN
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.spec.shard import check_count
@@ -40,7 +44,7 @@ MOST_SECONDS = 3_600.0
 class PlanRequest:
     """The flags of a plan, beside the spec."""
 
-    out: Path | None = None
+    out: Path | Address | None = None
     """A run directory whose rates count, and whose files are no part of the source."""
     devices: str | None = None
     gpus: Gpus | None = None
@@ -49,6 +53,15 @@ class PlanRequest:
     measure: float | None = None
     """Seconds to embed a sample; None: no sample is embedded."""
     options: RunOptions = DEFAULTS
+
+
+def planned_out(out: str | PathLike[str], flag: str) -> Path | Address:
+    """The run directory that `out` names. UsageError or RunDirectoryError, naming `flag`, for one that no run can have."""
+    if not is_address(out):
+        return expand_path(out, flag).absolute()
+    address = parse_address(out, flag, RunDirectoryError)
+    check_store(address, flag)
+    return address
 
 
 def check_request(request: PlanRequest) -> None:
@@ -73,7 +86,7 @@ def plan_run(spec: RunSpec, request: PlanRequest, say: Callable[[str], None]) ->
     if spec.source == STDIN:
         raise UsageError("SOURCE -: a plan reads the source before the run does; write the stream to a file first")
     check_request(request)
-    with tempfile.TemporaryDirectory(prefix="embedfleet-plan-") as made:
+    with _earlier_records(request.out) as earlier, tempfile.TemporaryDirectory(prefix="embedfleet-plan-") as made:
         survey = ask(SURVEY, _survey_request(spec, request, made), Survey)
         devices = named_gpus(request.gpus) if request.gpus is not None else devices_here(survey.devices)
         passes = PassesRequest(spec=spec, folder=made, segment_rows=survey.segment_rows, matrix_rate=not devices.is_gpu)
@@ -82,14 +95,22 @@ def plan_run(spec: RunSpec, request: PlanRequest, say: Callable[[str], None]) ->
         if request.measure is not None:
             settings = Settings(request.devices, request.options, request.measure)
             calibration = calibrate(spec, survey, Path(made), settings, say)
-    return make_plan(_inputs(spec, request, survey, answer, devices, calibration))
+        return make_plan(_inputs(spec, request, earlier, survey, answer, devices, calibration))
+
+
+def _earlier_records(out: Path | Address | None) -> AbstractContextManager[Path | None]:
+    """The folder with the spec and the statistics of an earlier run: `out` itself or, of one in object storage, copies."""
+    if not isinstance(out, Address):
+        return nullcontext(out)
+    layout = RunLayout(Path())
+    return copied_records(out, "--out", (layout.spec.name, layout.stats.name))
 
 
 def _survey_request(spec: RunSpec, request: PlanRequest, folder: str) -> SurveyRequest:
     return SurveyRequest(
         spec=spec,
         folder=folder,
-        out=str(request.out) if request.out is not None else "",
+        out=str(request.out) if isinstance(request.out, Path) else "",
         devices=request.devices,
         gpus=request.gpus is not None,
     )
@@ -98,14 +119,15 @@ def _survey_request(spec: RunSpec, request: PlanRequest, folder: str) -> SurveyR
 def _inputs(
     spec: RunSpec,
     request: PlanRequest,
+    earlier: Path | None,
     survey: Survey,
     answer: PassesAnswer,
     devices: PlannedDevices,
     calibration: Calibration | None,
 ) -> Inputs:
     measured = calibration.measured if calibration is not None else None
-    if measured is None and request.out is not None:
-        measured = earlier_run(request.out, spec.passes, devices)
+    if measured is None and earlier is not None:
+        measured = earlier_run(earlier, spec.passes, devices)
     if calibration is not None:
         answer = _with_sizes(answer, calibration)
     busy = tuple(f"{one.name}: {one.cores_note}" for one in survey.devices if one.cores_note)
@@ -149,17 +171,19 @@ def plan(
 
     `options` are the flags of `embedfleet run` that become part of its spec, by name, as for `Embedder`. `gpus` is for example
     `8xH100`; without it, the plan is for the `devices` of this host. `measure` embeds a sample for about so many seconds (True:
-    15). `out` is a run directory whose rates count. Raises an EmbedfleetError that names the remedy.
+    15). `out` is a run directory, whose rates count if it has a run. Raises an EmbedfleetError that names the remedy.
     """
     source = str(parse_address(source, "source", SourceError) if is_address(source) else expand_path(source, "source"))
     named = {"dense": dense, "sparse": sparse, "multivector": multivector, "heads": heads}
     models = {name: names_in(name, one) for name, one in named.items()}
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)
-    folder = expand_path(out, "out").absolute() if out is not None else None
+    folder = planned_out(out, "out") if out is not None else None
     if folder is None and not is_address(source):
         folder = default_out(source)
-    spec = build_spec(source, **models, out=folder, **spec_options(options))
+    if isinstance(folder, Address):  # as for a run there
+        options.setdefault("index", "none")
+    spec = build_spec(source, **models, out=folder if isinstance(folder, Path) else None, **spec_options(options))
     asked = checked("measure", measure, float | bool)
     seconds = (SECONDS if asked else None) if isinstance(asked, bool) else float(asked)
     request = PlanRequest(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...protocol.errors import RunDirectoryError
+from ...protocol.object_storage.address import with_addresses
 from ...protocol.planning.gpus import UTILISATION
 from ...protocol.planning.model_figures import PassFigures, weakest
 from ...protocol.run_directory.layout import RunLayout
@@ -64,7 +65,8 @@ def earlier_run(out: Path, passes: Sequence[PassSpec], devices: PlannedDevices) 
         return None
     single = all(one.sessions == 1 and not one.untimed for one in stats.passes)
     other = stats.seconds - busy_seconds(stats.passes) if single and len(found) == len(stats.passes) else None
-    return MeasuredRun(found, max(other, 0.0) if other is not None else None, f"the run in {out}")
+    origin = f"the run in {with_addresses(str(out))}"
+    return MeasuredRun(found, max(other, 0.0) if other is not None else None, origin)
 
 
 def _is_alike(timed: PassStats, devices: PlannedDevices, *, light: bool) -> bool:

@@ -121,7 +121,7 @@ class Retrieval:
     def _query_spec(self) -> RunSpec:
         passes = tuple(self._query_pass(one) for one in self._spec.passes)
         return RunSpec(
-            source=str(self._plan.queries),
+            source=self._plan.queries,
             passes=passes,
             index="none",
             preprocessing=self._policy(),
@@ -147,7 +147,7 @@ class Retrieval:
             storage="float32",
         )
 
-    def _evaluate(self, qrels: Path) -> JsonObject:
+    def _evaluate(self, qrels: str) -> JsonObject:
         from ..evaluation.evaluation import evaluate
         from ..evaluation.report import write_report
 

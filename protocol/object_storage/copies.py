@@ -58,6 +58,32 @@ def local_copy(value: str | PathLike[str], part: str = "") -> Path:
     return spool.root
 
 
+@contextmanager
+def copied_records(address: Address, what: str, names: Sequence[str]) -> Generator[Path]:
+    """A temporary folder with these small files of the run directory at an address, as far as they are there, and with its lock
+    if the holder lives. There is no folder if nothing is below the address. Messages name the address in its place.
+
+    RunDirectoryError, naming the flag or argument `what`, if the address cannot be read, or can hold no run directory.
+    """
+    check_store(address, what)
+    with tempfile.TemporaryDirectory(prefix="embedfleet-records-") as made:
+        root = Path(made) / address.name
+        alias_folder(root, address)
+        try:
+            folder = ObjectFolder(address, PROBE_PATIENCE)
+            if not folder.is_empty():
+                root.mkdir()
+                for name in names:
+                    if (found := folder.get(name)) is not None:
+                        (root / name).write_bytes(found[0])
+            _copy_lock(folder, STORE_LOCK, root)
+        except UsageError as error:
+            raise RunDirectoryError(str(error)) from error
+        except Exception as error:
+            raise RunDirectoryError(f"{what} {address}: cannot be read: {describe(error, address)}") from error
+        yield root
+
+
 def cache_of(address: Address, part: str) -> Path:
     """The folder of an address in this user's cache; a temporary one of the user without a home."""
     digest = xxhash.xxh3_64_hexdigest(f"{address} {endpoint_of(address)}".encode())
@@ -72,19 +98,25 @@ def _note_holders(spool: Spool, folder: ObjectFolder, locks: Sequence[StoredObje
     }
     living: list[Holder] = []
     for lock in locks:
-        found = folder.get(lock.name)
-        if found is None or not is_alive(holder := decode_holder(found[0]), found[1].mtime_ns / 1e9):
-            continue
-        living.append(holder)
-        path = spool.root / lock.name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".tmp")
-        scratch.write_bytes(found[0])
-        os.replace(scratch, path)
-        known.discard(path)
+        if (holder := _copy_lock(folder, lock.name, spool.root)) is not None:
+            living.append(holder)
+            known.discard(spool.root / lock.name)
     for path in known:
         path.unlink(missing_ok=True)
     return living
+
+
+def _copy_lock(folder: ObjectFolder, name: str, root: Path) -> Holder | None:
+    """Copy a lock below `root` if its holder lives; return the holder, None otherwise."""
+    found = folder.get(name)
+    if found is None or not is_alive(holder := decode_holder(found[0]), found[1].mtime_ns / 1e9):
+        return None
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".tmp")
+    scratch.write_bytes(found[0])
+    os.replace(scratch, path)
+    return holder
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .address import Address
@@ -47,6 +47,11 @@ class ObjectFolder:
                 if not is_cut(error):
                     raise
         return sorted(self._list(part), key=lambda one: one.name)
+
+    def is_empty(self) -> bool:
+        """Whether there is no object below the address, hidden ones aside: a listing that ends at the first one."""
+        names = (PurePosixPath(one.name).parts for one in self._list(""))
+        return all(any(part.startswith(".") for part in parts) for parts in names)
 
     def head(self, name: str = "") -> StoredObject | None:
         """The object of this name, or at the address itself; None if there is none."""

@@ -20,10 +20,11 @@ _RUN_FILES = ("spec.json", "intake/limits.json")
 class Listing:
     """The files at an address: `files` by their names below it. With `single`, it is one file, whose name is empty."""
 
-    def __init__(self, source: str) -> None:
-        """List once. SourceError, with the remedy, if the address cannot be read."""
+    def __init__(self, source: str, *, is_file: bool = False) -> None:
+        """List once. SourceError, with the remedy, if the address cannot be read. `is_file`: look for a file first, also where
+        the name has no extension."""
         self.address = parse_address(source, "source", SourceError)
-        self.single = False
+        self.single, self._is_file = False, is_file
         try:
             self.files = self._find()
         except UsageError as error:
@@ -38,7 +39,7 @@ class Listing:
             return files
         web = self.address.scheme in ("http", "https")
         folder = ObjectFolder(self.address, PROBE_PATIENCE)
-        if web or "." in self.address.name:
+        if web or self._is_file or "." in self.address.name:
             about = folder.head() if self.address.key else None
             if about is not None:
                 self.single = True
@@ -65,16 +66,33 @@ def can_be_read(source: str) -> bool:
         return False
 
 
+def find_file(address: str, flag: str) -> Listing:
+    """The listing of an address of a single file. SourceError, naming `flag`, for any other address."""
+    listing = Listing(address, is_file=True)
+    if not listing.single:
+        wrong = "is a folder; give a file" if listing.files else "there is no such file; check bucket and key"
+        raise SourceError(f"{flag} {address}: {wrong}")
+    return listing
+
+
+def read_file(address: str, flag: str) -> bytes:
+    """All bytes of the file at an address. SourceError if they cannot be had, or as for `find_file`."""
+    listing = find_file(address, flag)
+    size = listing.files[0].size
+    ranges = _ranges(listing.address, size, listing.files[0].e_tag)
+    return read_range(ranges, listing.address, 0, size) if size else b""
+
+
 def fetch(file: SourceFile, start: int, end: int) -> bytes:
     """Exactly these bytes of a remote file as it lies there; SourceError if they cannot be had, or the file has changed."""
     address = _address(file)
-    return read_range(_ranges(file, address), address, start, end)
+    return read_range(_ranges(address, file.size, file.e_tag), address, start, end)
 
 
 def open_stream(file: SourceFile, start: int = 0, end: int | None = None) -> io.RawIOBase:
     """The bytes of a remote file from `start` to `end`, or to its own end, in order, with read-ahead."""
     address = _address(file)
-    ranges = _ranges(file, address)
+    ranges = _ranges(address, file.size, file.e_tag)
     last = file.size if end is None else end
     return RemoteStream(lambda begin, stop: read_range(ranges, address, begin, stop), last, start)
 
@@ -82,7 +100,7 @@ def open_stream(file: SourceFile, start: int = 0, end: int | None = None) -> io.
 def open_anywhere(file: SourceFile) -> io.RawIOBase:
     """A remote file to read at any place."""
     address = _address(file)
-    ranges = _ranges(file, address)
+    ranges = _ranges(address, file.size, file.e_tag)
     return RemoteFile(lambda begin, stop: read_range(ranges, address, begin, stop), file.size)
 
 
@@ -91,7 +109,7 @@ def _address(file: SourceFile) -> Address:
     return parse_address(file.url, "source", SourceError)
 
 
-def _ranges(file: SourceFile, address: Address) -> Ranges:
+def _ranges(address: Address, size: int, e_tag: str) -> Ranges:
     if address.scheme == "hf":
-        return HubRanges(address, file.size)
-    return StoreRanges(address, file.size, file.e_tag)
+        return HubRanges(address, size)
+    return StoreRanges(address, size, e_tag)

@@ -186,6 +186,14 @@ class TestUploads:
         assert json.loads(cli("merge", out, "--json").out)["root"] == out
 
 
+@pytest.fixture(scope="module")
+def plan(cli: Any, corpus: Path) -> Path:
+    """A written plan."""
+    path = corpus.with_name("plan.json")
+    cli("plan", corpus, *RUN, "--write", path)
+    return path
+
+
 ADDRESS = "s3://no-such-bucket/run"
 MISSING = "the bucket no-such-bucket does not exist"
 LOCAL = "only local paths are read and written"
@@ -209,16 +217,21 @@ class TestWhatTakesAnAddress:
             (("fit", "CORPUS", "--out", ADDRESS), MISSING),
             (("run", "CORPUS", "--out", ADDRESS, "--shards", "2"), MISSING),
             (("run", "CORPUS", "--out", ADDRESS, "--on", "ray"), MISSING),
-            (("run", "CORPUS", "--out", "run", "--queries", ADDRESS), LOCAL),
+            (("run", "CORPUS", "--out", "run", "--queries", ADDRESS), MISSING),
             (("run", ADDRESS, "--out", "run"), MISSING),
             (("plan", ADDRESS), MISSING),
-            (("plan", "CORPUS", "--out", ADDRESS), LOCAL),
-            (("doctor", ADDRESS), LOCAL),
+            (("plan", "CORPUS", "--out", ADDRESS, "--dense", "fake:8"), MISSING),
+            (("plan", "PLAN", "--compare", ADDRESS), MISSING),
+            (
+                ("plan", "CORPUS", "--out", "hf://datasets/no-such-bucket/name/run"),
+                "can only be read; give a local folder",
+            ),
         ],
     )
     @pytest.mark.usefixtures("bucket")
-    def test_commands(self, cli: Any, corpus: Path, tmp_path: Path, words: Any, message: str) -> None:
-        done = cli(*(str(corpus) if one == "CORPUS" else one for one in words), code=2, cwd=tmp_path)
+    def test_commands(self, cli: Any, corpus: Path, plan: Path, tmp_path: Path, words: Any, message: str) -> None:
+        paths = {"CORPUS": corpus, "PLAN": plan}
+        done = cli(*(paths.get(one, one) for one in words), code=2, cwd=tmp_path)
         assert message in done.error
         assert ADDRESS.partition("//")[2].partition("/")[0] in done.error
         assert "Traceback" not in done.err
@@ -232,7 +245,7 @@ class TestWhatTakesAnAddress:
             (describe_run, MISSING),
             (lambda path: search(path, "word"), MISSING),
             (lambda path: embedfleet.plan(path, sparse="bm25"), MISSING),
-            (lambda path: embedfleet.plan(__file__, out=path), LOCAL),
+            (lambda path: embedfleet.plan(__file__, out=path, dense="fake:8"), MISSING),
             (lambda path: embedfleet.Embedder(dense="fake:4", out=path), LOCAL),
         ],
     )
@@ -246,3 +259,30 @@ class TestWhatTakesAnAddress:
         source = bucket.put("c/corpus.jsonl", corpus.read_bytes())
         assert cli("plan", source, *RUN, "--json").json["rows"]["value"] == 90
         assert embedfleet.plan(source, dense="fake:8", devices="cpu").rows.value == 90
+
+    def test_a_plan_beside_a_run_there(
+        self, cli: Any, bucket: Bucket, corpus: Path, plan: Path, tmp_path: Path
+    ) -> None:
+        """The rates of a run in object storage count, and a plan is compared with it. Nothing is written there."""
+        out = bucket.url("runs/planned")
+        slow = ("--dense", "fake:8,delay_ms=1200", "--devices", "cpu", "--out", out)
+        before = cli("plan", corpus, *slow, "--json")
+        assert "--index none: no collection is made in s3://" in before.err
+        assert before.json["passes"][0]["tokens_per_second"] is None
+        assert bucket.keys() == []
+        cli("run", corpus, *slow, "--spool", tmp_path / "spool")
+        keys = bucket.keys()
+        bucket.proxy.requests.clear()
+        planned = cli("plan", corpus, *slow, "--json").json
+        rate = planned["passes"][0]["tokens_per_second"]
+        assert (rate["basis"], rate["note"]) == ("measured", f"the run in {out}")
+        assert not [path for method, path in bucket.proxy.requests if method == "GET" and ".parquet" in path]
+        assert {method for method, _ in bucket.proxy.requests} == {"GET"}
+        assert planned["collection_bytes"] is None
+        found = embedfleet.plan(corpus, dense="fake:8,delay_ms=1200", devices="cpu", out=out)
+        assert (found.passes[0].tokens_per_second.note, found.collection_bytes) == (rate["note"], None)
+        kept = cli("plan", corpus, *slow, "--index", "edge", "--json").json
+        assert kept["collection_bytes"]["value"] > 0, "made in the spool"
+        compared = {one["name"]: one for one in cli("plan", plan, "--compare", out, "--json").json}
+        assert compared["rows"] == {"name": "rows", "planned": 90, "basis": "counted", "real": 90, "ratio": 1}
+        assert bucket.keys() == keys

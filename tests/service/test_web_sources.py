@@ -12,6 +12,7 @@ import embedfleet
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from embedfleet.client.evaluation.qrels import read_qrels
 
 from ..object_store.web import COMMIT, WebServer
 
@@ -48,6 +49,17 @@ def test_a_file_of_a_web_server(cli: Any, web: WebServer, tmp_path: Path, tags: 
     assert web.cut == 0
     found = embedfleet.Embedder(tmp_path / "e", dense="fake:8", index="none").load_chunks(f"{web.url}/c.parquet")
     assert (found.path, found.files, found.records) == (f"{web.url}/c.parquet", 1, 2)
+
+
+def test_judgements_of_a_web_server_and_the_hub(web: WebServer) -> None:
+    web.files = {"/qrels": b"q1\tc1\t1\n"}
+    web.data_sets = {"owner/name": {"qrels/test.tsv": b"query-id\tcorpus-id\tscore\nq1\tc2\t1\n"}}
+    assert read_qrels(f"{web.url}/qrels") == {"q1": {"c1": 1}}
+    assert read_qrels("hf://datasets/owner/name/qrels/test.tsv") == {"q1": {"c2": 1}}
+    with pytest.raises(embedfleet.SourceError, match="there is no such file; give the address of one file"):
+        read_qrels(f"{web.url}/none")
+    with pytest.raises(embedfleet.SourceError, match="--qrels hf://datasets/owner/name: is a folder; give a file"):
+        read_qrels("hf://datasets/owner/name")
 
 
 def test_a_web_server_that_cannot_serve_it(cli: Any, web: WebServer, tmp_path: Path) -> None:

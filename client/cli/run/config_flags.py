@@ -45,7 +45,9 @@ def config_of(
     from ...options.spec_flags import model_argument, spec_flags
 
     values = given_values(context) | spec_flags(spec) | {"out": folder}
-    if plan is not None and plan.rerank is not None:
-        values["rerank"] = model_argument(plan.rerank)
+    if plan is not None:
+        values |= {"queries": plan.queries, "qrels": plan.qrels}
+        if plan.rerank is not None:
+            values["rerank"] = model_argument(plan.rerank)
     flags = _flags(context, types)
     return config_text({name: values[flag.parameter] for name, flag in flags.items() if flag.parameter in values})

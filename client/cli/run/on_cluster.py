@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from ....protocol.object_storage.probe import probe
 from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ...shards.agreement import shards_of
@@ -21,9 +22,14 @@ if TYPE_CHECKING:
 
 
 def chosen_cluster(request: RunRequest) -> AbstractContextManager[Cluster | None]:
-    """The cluster that runs the shards, checked before anything is written; None if this host runs them."""
+    """The cluster that runs the shards, checked before anything is written; None if this host runs them.
+
+    RunDirectoryError if `--out` is in a store that refuses: this is looked at first, since it takes less time.
+    """
     if request.on is None:
         return nullcontext()
+    if request.remote is not None:
+        probe(request.remote.address)
     from ...ray.cluster import checked_cluster  # late: it needs an extra
 
     return checked_cluster(request.spec, _shown(request), request.devices, request.ray_address)

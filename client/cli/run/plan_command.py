@@ -11,7 +11,7 @@ import typer
 
 from ...completion.run_directories import run_directories
 from ...options.spec_values import MODEL_FLAGS, SPEC_FLAGS
-from ..flag_types import AsJson, local_path
+from ..flag_types import AsJson, is_given, local_path
 from .flags import run_request
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def with_flags_of_run(function: Callable[..., None]) -> Callable[..., None]:
 
 @with_flags_of_run
 def plan(
+    context: typer.Context,
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="As of a run. With --compare: the file that --write made.")
     ],
@@ -55,7 +56,7 @@ def plan(
             metavar="DIR",
             parser=local_path,
             autocompletion=run_directories,
-            help="A run directory whose rates count. Default: that of a run.",
+            help="The run directory, also s3://, gs://, az://. Rates of a run in it count. Default: that of a run.",
         ),
     ] = None,
     write: Annotated[
@@ -70,20 +71,21 @@ def plan(
     **flags: Any,
 ) -> None:
     """Tell rows, tokens, bytes, memory, time and cost of a run before it begins."""
+    from ...arguments import expand_path, run_folder
     from ...output.json_output import print_json
     from ...planning import comparison
     from ...planning.page import print_comparison, print_plan
 
     if compare is not None:
-        found = comparison.compare(comparison.read_plan(_path(source, "SOURCE")), _path(compare, "--compare"))
+        found = comparison.compare(comparison.read_plan(expand_path(source, "SOURCE")), run_folder(compare))
         if as_json:
             print_json([{**_fields(one), "ratio": one.ratio} for one in found])
         else:
             print_comparison(found)
         return
-    made = _make(source, out, gpus, shards, price, measure, flags)
+    made = _make(source, out, gpus, shards, price, measure, flags, index_is_given=is_given(context, "index"))
     if write is not None:
-        comparison.write_plan(made, _path(write, "--write"))
+        comparison.write_plan(made, expand_path(write, "--write"))
     if as_json:
         print_json(_fields(made))
     else:
@@ -98,8 +100,10 @@ def _make(
     price: float | None,
     measure: float | None,
     flags: dict[str, Any],
+    *,
+    index_is_given: bool,
 ) -> Plan:
-    from ....protocol.object_storage.address import is_address
+    from ....protocol.object_storage.address import Address, is_address
     from ....protocol.planning.gpus import parse_gpus
     from ....protocol.source.corpus import STDIN
     from ....protocol.wire.run_options import RunOptions
@@ -107,15 +111,18 @@ def _make(
     from ...options.spec_builder import build_spec
     from ...options.spec_values import model_values, spec_values
     from ...output.messages import messages
-    from ...planning.planner import PlanRequest, plan_run
+    from ...planning.planner import PlanRequest, plan_run, planned_out
 
     out = out if out is not None or source == STDIN or is_address(source) else default_out(source)
-    folder = None if out is None else _path(out, "--out").absolute()
+    folder = None if out is None else planned_out(out, "--out")
+    if isinstance(folder, Address) and not index_is_given:
+        flags |= {"index": "none"}
+        messages().say(f"--index none: no collection is made in {folder}")
     models = model_values(flags)
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)
         messages().say(f"no model is named: planning for --dense {models['dense'][0]} and --sparse bm25")
-    spec = build_spec(source, **models, out=folder, **spec_values(flags))
+    spec = build_spec(source, **models, out=folder if isinstance(folder, Path) else None, **spec_values(flags))
     request = PlanRequest(
         out=folder,
         devices=flags["devices"],
@@ -126,12 +133,6 @@ def _make(
         options=RunOptions(sparse_device=flags["sparse_device"], backend=flags["backend"]),
     )
     return plan_run(spec, request, messages().say)
-
-
-def _path(path: str | Path, flag: str) -> Path:
-    from ...arguments import expand_path
-
-    return expand_path(path, flag)
 
 
 def _fields(value: Any) -> Any:

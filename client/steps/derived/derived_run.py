@@ -69,7 +69,7 @@ class DerivedRun:
     def _submitted(self) -> RunEnded:
         if self._session.received:
             raise Interrupted
-        digest = digest_of(Path(self._spec.source))
+        digest = digest_of(self._spec.source)
         ending = self._session.follow(self._spec, self._out, unit=self._unit)
         if ending is None or ending.status == "interrupted":
             raise Interrupted

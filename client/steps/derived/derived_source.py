@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ....protocol.errors import RunDirectoryError
+from ....protocol.object_storage.address import is_address
 from ....protocol.run_directory.atomic_files import commit_bytes, make_folder
 from ....protocol.run_directory.json_bytes import decode_json, pretty_json
 from ....protocol.run_directory.layout import RunLayout
@@ -24,7 +25,12 @@ from ...run_directory.files import is_being_written, writing
 
 
 def adopt_source(spec: RunSpec, layout: RunLayout) -> None:
-    """Write the source's new path and time into the run in `layout`, if that run has this `spec` and the same content."""
+    """Write the source's new path and time into the run in `layout`, if that run has this `spec` and the same content.
+
+    A source in object storage is left to the run itself, which knows it by its address and e_tag.
+    """
+    if is_address(spec.source):
+        return
     try:
         stood = read_spec(layout)
         (before,) = decode_json(layout.source.read_bytes(), list[FileStamp])
@@ -38,7 +44,7 @@ def adopt_source(spec: RunSpec, layout: RunLayout) -> None:
         return
     if (before.path, before.size) != (now.path, now.size) or is_being_written(layout):
         return
-    if before != now and _noted(layout) != digest_of(source):
+    if before != now and _noted(layout) != digest_of(spec.source):
         return
     with writing(layout.root):
         commit_bytes(layout.source, msgspec.json.encode([now]))
@@ -54,10 +60,12 @@ def note_digest(layout: RunLayout, digest: str) -> None:
             commit_bytes(layout.source_digest, f"{digest}\n".encode())
 
 
-def digest_of(source: Path) -> str:
-    """Hexadecimal SHA-256 of a file; empty if it cannot be read, which its reader reports."""
+def digest_of(source: str) -> str:
+    """Hexadecimal SHA-256 of a local file; empty if it is elsewhere, or cannot be read, which its reader reports."""
+    if is_address(source):
+        return ""
     try:
-        with source.open("rb") as file:
+        with Path(source).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""

@@ -235,6 +235,6 @@ def test_the_file_in_the_documentation_is_read(ran: Callable[..., Ran], tmp_path
     assert {(one.max_tokens, one.truncate_dim, one.storage) for one in spec.passes[:2]} == {(512, 512, "int8")}
     assert (retrieval.rerank.model, retrieval.qrels, found["out"]) == (
         "bge-reranker-base",
-        tmp_path / "qrels.tsv",
+        str(tmp_path / "qrels.tsv"),
         tmp_path / "run",
     )
