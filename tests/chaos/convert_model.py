@@ -17,7 +17,7 @@ def convert(folder: Path) -> None:
     """Store the conversion, as a worker's child does."""
     from embedfleet.worker.converted.cache import key_of, open_conversions
     from embedfleet.worker.converted.child import request_of
-    from embedfleet.worker.converted.convert import convert
+    from embedfleet.worker.converted.conversion import convert
     from embedfleet.worker.converted.engines.openvino_runtime import import_openvino
     from embedfleet.worker.models.locate import find_model
 

@@ -28,7 +28,7 @@ def convert_apart(request: ConvertRequest) -> None:
 
 
 def _convert(request: ConvertRequest) -> None:
-    from embedfleet.worker.converted.convert import convert
+    from embedfleet.worker.converted.conversion import convert
 
     convert(request)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 
-import embedfleet.worker.converted.convert  # noqa: F401
+import embedfleet.worker.converted.conversion  # noqa: F401
 import sentence_transformers  # noqa: F401
 from embedfleet.protocol.errors import ModelError
 from embedfleet.worker.converted.engines.openvino_runtime import import_openvino
