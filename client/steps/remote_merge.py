@@ -35,6 +35,7 @@ def merge_at(
     with RemoteDirectory(address, None, keep_spool=False).held("", say) as directory:
         with merged_records(directory.objects) as found:
             done = unchanged_there(directory.objects, *found, on_duplicate) if found is not None else None
+            directory.is_needless = done is not None
         return done or work(directory.fetch())
 
 

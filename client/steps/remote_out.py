@@ -37,28 +37,23 @@ class HeldDirectory:
     """A run directory in object storage, or a part of it, that this process has locked. `objects` are those of the whole. None
     of its files is here before `fetch`: a command that has nothing to do there looks at its records, and fetches no segment."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        objects: ObjectFolder,
-        part: str | None,
-        say: Callable[[str], None],
-        check: Callable[[], None],
-    ) -> None:
+    def __init__(self, spool: Spool, objects: ObjectFolder, part: str | None, say: Callable[[str], None]) -> None:
         self.objects, self.root = objects, spool.root
-        self._spool, self._part, self._say, self._check = spool, part, say, check
+        self._spool, self._part, self._say = spool, part, say
         self._mirror: Mirror | None = None
+        self.is_needless = False
+        """Whether nothing is left to do there. What an earlier command has left in the spool is not needed either."""
 
     @property
     def is_fetched(self) -> bool:
         """Whether the files are here."""
         return self._mirror is not None
 
-    def fetch(self) -> Path:
+    def fetch(self, check: Callable[[], None] = lambda: None) -> Path:
         """Make the local folder equal to the objects, and return it: from now on each committed file is an object before it has
-        its name. Called once."""
+        its name. Called once. `check` is called before each object that is fetched, and may raise."""
         address, part = self.objects.address, self._part
-        synced = sync_from_store(self._spool, self.objects, strict=True, part=part, check=self._check)
+        synced = sync_from_store(self._spool, self.objects, strict=True, part=part, check=check)
         if synced.objects and part is not None:
             fetched = f"{synced.fetched:,} of them fetched, {human_bytes(synced.n_bytes)}"
             self._say(
@@ -94,8 +89,8 @@ def held_out(
     of the whole run all the same. With None, only the records that all shards share are worked on, while other processes may
     work on the shards, and none on the whole.
 
-    `check` is called again and again while a lock is waited for and objects are fetched, and may raise.
-    At the end the store is made equal to what was fetched. The spool is removed if the run is done, or needed no fetch, unless
+    `check` is called again and again while a lock is waited for, and may raise.
+    At the end the store is made equal to what was fetched. The spool is removed if the run is done, or is needless, unless
     `keep`. RunDirectoryError, before anything is written, for a store that refuses, and for a run that another process writes.
     """
     check_store(address, "--out")
@@ -103,7 +98,7 @@ def held_out(
     mine = address.below(place) if place else address
     now = probe(mine)
     spool = Spool.make(_spool_of(mine, place, spool_folder), address)
-    held = HeldDirectory(spool, ObjectFolder(address), part, say, check)
+    held = HeldDirectory(spool, ObjectFolder(address), part, say)
     begun = done = False
     with spool.alone():
         try:
@@ -118,10 +113,8 @@ def held_out(
                 begun = True
                 try:
                     yield held
-                    done = not held.is_fetched  # what an earlier command left in the spool is not needed
                 finally:
-                    if held.is_fetched:
-                        done = held.close()
+                    done = held.close() if held.is_fetched else held.is_needless
         finally:  # the command ends with an exception, even in order
             if (done and not keep) or (begun and _is_empty(spool.root)):
                 spool.remove()
@@ -143,9 +136,9 @@ def remote_out(
     part: str | None = "",
     check: Callable[[], None] = lambda: None,
 ) -> Generator[Path]:
-    """The local folder of `held_out`, fetched at once."""
+    """The local folder of `held_out`, fetched at once; `check` is called meanwhile too."""
     with held_out(address, spool_folder, keep=keep, say=say, part=part, check=check) as held:
-        yield held.fetch()
+        yield held.fetch(check)
 
 
 def _wait(check: Callable[[], None], seconds: float) -> None:

@@ -116,3 +116,21 @@ def test_a_run_that_is_refused_on_shards_fetches_none(cli: Any, bucket: Bucket, 
     assert f"--out {out} is made of shards, and they are merged: nothing is left to embed" in nothing_left
     assert f"--out {out} is made of shards, which --restart does not remove" in not_removed
     assert f"--out {out} is made of shards, and they are not merged" in unmerged
+
+
+def test_what_was_fetched_before_an_interrupt_stays(out: str, tmp_path: Path) -> None:
+    """A command that is interrupted ends in order. An earlier spool goes only if nothing is left to do."""
+    remote = RemoteDirectory(parse_address(out, "--out"), tmp_path / "spool", keep_spool=False)
+    calls: list[None] = []
+
+    def stop() -> None:
+        calls.append(None)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+
+    with remote.held("", lambda _line: None) as held, pytest.raises(KeyboardInterrupt):
+        held.fetch(stop)
+    assert list((tmp_path / "spool" / "run").rglob("*.json*"))
+    with remote.held("", lambda _line: None) as held:
+        held.is_needless = True
+    assert not (tmp_path / "spool").exists()

@@ -27,10 +27,10 @@ def chosen_cluster(request: RunRequest) -> AbstractContextManager[Cluster | None
 
     RunDirectoryError if `--out` is in a store that refuses: this is looked at first, since it takes less time.
     """
-    if request.remote is not None:
-        probe(request.remote.address)
     if request.on is None:
         return nullcontext()
+    if request.remote is not None:
+        probe(request.remote.address)
     from ...ray.cluster import checked_cluster  # late: it needs an extra
 
     return checked_cluster(request.spec, _shown(request), request.devices, request.ray_address)
@@ -44,24 +44,24 @@ def records_opened(request: RunRequest, session: Session) -> Generator[Path]:
         with handing_out(RunLayout(request.out), request.spec.source, request.spec.text_field):
             yield request.out
         return
-    with request.remote.opened(None, session.say, lambda: _stop_if_asked(session)) as folder:
+    with request.remote.opened(None, session.say, lambda: stop_if_asked(session)) as folder:
         yield folder
 
 
 @contextmanager
 def whole_held(request: RunRequest, session: Session) -> Generator[HeldDirectory | None]:
-    """The whole directory in object storage, held for this block and not yet fetched; None for a folder. Raises Interrupted
-    after a signal."""
+    """The whole directory in object storage, held for this block and not yet fetched, after a cluster has run the shards; None
+    for a folder. Raises Interrupted after a signal."""
     if request.remote is None:
         yield None
         return
-    # the spools of the nodes may be on this host too
-    remote = request.remote if request.on is None else request.remote.below("whole")
-    with remote.held("", session.say, lambda: _stop_if_asked(session)) as held:
+    remote = request.remote.below("whole")  # the spools of the nodes may be on this host too
+    with remote.held("", session.say, lambda: stop_if_asked(session)) as held:
         yield held
 
 
-def _stop_if_asked(session: Session) -> None:
+def stop_if_asked(session: Session) -> None:
+    """Raise Interrupted after a signal."""
     if session.received:
         raise Interrupted
 

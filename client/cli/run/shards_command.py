@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from ....protocol.spec.run_spec import RunSpec
 from ...output.formatting import pluralize
 from ...output.interruption import the_same
 from ...output.merge_progress import MergeProgress
+from ...output.messages import messages
 from ...shards.agreement import agree, check_folder, shard_spec
 from ...shards.fit import find_fit, fitted, needs_fit
 from ...steps.complete_run import completed
@@ -35,7 +36,7 @@ from ...steps.runs_in_turn import PlannedRun, RunsInTurn
 from ...steps.session import Interrupted, Session, open_session
 from ...steps.step_summary import Stage
 from .fit_command import fit_within
-from .on_cluster import chosen_cluster, count_shards, records_opened, run_on, whole_held
+from .on_cluster import chosen_cluster, count_shards, records_opened, run_on, stop_if_asked, whole_held
 from .request import AfterRun, RunRequest
 from .run_command import after_corpus, reason_lines
 
@@ -49,11 +50,15 @@ def run_shards(request: RunRequest) -> int:
 
     Shards that are done are left as they are. Signals act as on a run of the whole source.
     """
-    with chosen_cluster(request) as cluster:
-        return _run_shards(request, cluster)
+    with ExitStack() as opened:
+        cluster, held = opened.enter_context(chosen_cluster(request)), None
+        if cluster is None and request.remote is not None:
+            # It is closed after the session, whose processes write there to their end.
+            held = opened.enter_context(request.remote.held("", messages().say))
+        return _run_shards(request, cluster, held)
 
 
-def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
+def _run_shards(request: RunRequest, cluster: Cluster | None, held: HeldDirectory | None) -> int:
     out, restart = request.out, request.restart
     devices = request.devices if cluster is None else None  # of its nodes
     with open_session(
@@ -63,7 +68,7 @@ def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
         for line in request.notes:
             session.say(line)
         try:
-            quarantined = _embed_and_merge(session, request, cluster, printed, stages)
+            quarantined = _embed_and_merge(session, request, cluster, held, printed, stages)
             return EXIT_QUARANTINED if quarantined else EXIT_DONE
         except Interrupted:
             printed["status"] = "interrupted"
@@ -83,22 +88,30 @@ def _run_shards(request: RunRequest, cluster: Cluster | None) -> int:
 
 
 def _embed_and_merge(
-    session: Session, request: RunRequest, cluster: Cluster | None, printed: RunSummary, stages: list[Stage]
+    session: Session,
+    request: RunRequest,
+    cluster: Cluster | None,
+    here: HeldDirectory | None,
+    printed: RunSummary,
+    stages: list[Stage],
 ) -> int:
-    """Do the steps that are left. Return how many records are in quarantine. `printed` and `stages` gain what was done."""
+    """Do the steps that are left. Return how many records are in quarantine. `printed` and `stages` gain what was done.
+
+    `here` is the directory in object storage if this host runs the shards there, all in one spool.
+    """
     record = None
-    if request.remote is None or cluster is not None:
+    if here is None:
         with records_opened(request, session) as folder:
             record = _embed(session, request, cluster, folder)
-    with whole_held(request, session) as held:
+    with whole_held(request, session) if here is None else nullcontext(here) as held:
         if held is not None:
             quarantined = _report_unchanged(session, request, held, record, printed, stages)
             if quarantined is not None:
                 return quarantined
         if held is not None and cluster is not None:
             session.say(f"fetching the shards of {held.objects.address}, to merge them")
-        whole = held.fetch() if held is not None else request.out
-        if record is None:  # this host works on all shards in one spool
+        whole = held.fetch(lambda: stop_if_asked(session)) if held is not None else request.out
+        if record is None:
             record = _embed(session, request, None, whole)
         quarantined = _merge(session, RunLayout(whole), printed, stages)
         return quarantined + after_corpus(session, record.spec, whole, request.after, printed, stages)
@@ -144,6 +157,7 @@ def _report_unchanged(
             agreed = _agreed(session, spec, layout, count_shards(request, None, layout.root), restart=False)
         if agreed != record or not all(is_done(layout, record, index) for index in range(record.shards)):
             return None
+        held.is_needless = True
         if request.on is None:
             _say_done_before(session, record.shards, record)
         if done.quarantined:
