@@ -24,11 +24,11 @@ from ...protocol.errors import (
 from ...protocol.object_storage.address import with_addresses
 from ...protocol.process.child import STEADY_MEMORY, ChildProcess, exit_error
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.merge import MergeSummary
+from ...protocol.run_directory.records.merge import MergeSummary, OnDuplicate
 from ..output.formatting import pluralize
 from ..output.merge_progress import MergeProgress
 from ..output.messages import messages
-from .remote_merge import shards_at
+from .remote_merge import merge_at
 
 if TYPE_CHECKING:
     from ..run_directory.reader import Run
@@ -62,14 +62,14 @@ def merge(path: str | PathLike[str], *, on_duplicate: Literal["fail", "first"] =
     """
     from ..run_directory.reader import open_run  # late: it imports Arrow, and the command does not need it
 
-    with shards_at(path, lambda _line: None) as root:
-        merge_quietly(root, on_duplicate)
+    _check_choice(on_duplicate)
+    merge_at(path, on_duplicate, lambda _line: None, lambda root: merge_quietly(root, on_duplicate))
     return open_run(path)
 
 
 def merge_quietly(
     root: Path,
-    on_duplicate: str,
+    on_duplicate: OnDuplicate,
     show: Show = lambda _step, _done, _of: None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> MergeSummary:
@@ -77,8 +77,6 @@ def merge_quietly(
 
     KeyboardInterrupt if the process was interrupted, or `stopping()` turned true; or else the error that it reports.
     """
-    if on_duplicate not in CHOICES:
-        raise UsageError(f"on_duplicate={on_duplicate!r}: give fail or first")
     summary: MergeSummary | None = None
     reader, writer = os.pipe()
     try:
@@ -110,6 +108,11 @@ def merge_quietly(
     return summary
 
 
+def _check_choice(on_duplicate: str) -> None:
+    if on_duplicate not in CHOICES:
+        raise UsageError(f"on_duplicate={on_duplicate!r}: give fail or first")
+
+
 def _lines(output: int, stopping: Callable[[], bool]) -> Iterator[bytes]:
     """The lines of a pipe, as they come. KeyboardInterrupt once `stopping()` turns true, also while no line comes."""
     waiting, left = select.poll(), b""
@@ -126,19 +129,22 @@ def _lines(output: int, stopping: Callable[[], bool]) -> Iterator[bytes]:
             return
 
 
-def execute(path: Path, on_duplicate: str, *, as_json: bool) -> int:
+def execute(path: Path, on_duplicate: OnDuplicate, *, as_json: bool) -> int:
     """Merge, show the progress and the result, and return the exit code: 3 if the merged run has rows in quarantine."""
-    with shards_at(path, messages().say) as root:
+
+    def work(root: Path) -> MergeSummary:
         with closing(MergeProgress()) as progress:
-            try:
-                done = merge_quietly(root, on_duplicate, progress.show)
-            except KeyboardInterrupt:
-                messages().say("interrupted; the same command continues")
-                return EXIT_INTERRUPTED
-        if as_json:
-            sys.stdout.write(with_addresses(msgspec.json.encode(done).decode()) + "\n")
-            sys.stdout.flush()
-        messages().say(describe(done))
+            return merge_quietly(root, on_duplicate, progress.show)
+
+    try:
+        done = merge_at(path, on_duplicate, messages().say, work)
+    except KeyboardInterrupt:
+        messages().say("interrupted; the same command continues")
+        return EXIT_INTERRUPTED
+    if as_json:
+        sys.stdout.write(with_addresses(msgspec.json.encode(done).decode()) + "\n")
+        sys.stdout.flush()
+    messages().say(describe(done))
     return EXIT_QUARANTINED if done.quarantined else EXIT_DONE
 
 

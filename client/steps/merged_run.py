@@ -7,6 +7,8 @@ from pathlib import Path
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, SpecMismatch
+from ...protocol.object_storage.copies import scratch_records
+from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import Manifest, read_manifest
 from ...protocol.run_directory.run_json import read_spec
@@ -18,29 +20,13 @@ from ...protocol.wire.control import PassSummary, RunEnded
 def merged_run(spec: RunSpec, out: Path, *, restart: bool, later: bool) -> RunEnded | None:
     """The end of the run that was merged in `out`; None for a folder without shards. `later`: there are steps after the run.
 
-    RunDirectoryError where `run` has nothing to do there: without such steps, with --restart, and while the shards are not
-    merged. SpecMismatch if the merged run is one of another spec.
+    RunDirectoryError as by `refuse_shards`. SpecMismatch if the merged run is one of another spec.
     """
     layout = RunLayout(out)
-    if not layout.shards_record.exists():
-        return None
-    if restart:
-        raise RunDirectoryError(
-            f"--out {out} is made of shards, which --restart does not remove: run a shard again with --shard I/N --restart, or "
-            "delete the folder yourself"
-        )
-    manifest = read_manifest(layout) if layout.spec.exists() else None
+    manifest = refuse_shards(layout, restart=restart, later=later)
     if manifest is None:
-        raise RunDirectoryError(
-            f"--out {out} is made of shards, and they are not merged: give --shard I/N and, once all are done, "
-            f"`embedfleet merge {out}`; `embedfleet info {out}` shows which are"
-        )
+        return None
     before = read_spec(layout)
-    if not later:
-        raise RunDirectoryError(
-            f"--out {out} is made of shards, and they are merged: nothing is left to embed. Run shards again with --shard I/N, "
-            f"and `embedfleet merge {out}` takes in what has changed; --queries and --export work on it as it is"
-        )
     ours = msgspec.structs.replace(
         spec, preprocessing=before.preprocessing, source=before.source, passes=_with_fitted_figures(spec, before)
     )
@@ -60,6 +46,41 @@ def merged_run(spec: RunSpec, out: Path, *, restart: bool, later: bool) -> RunEn
         passes=tuple(_summary(one, manifest) for one in spec.passes),
         notes=counts.notes,
     )
+
+
+def refuse_shards(layout: RunLayout, *, restart: bool, later: bool) -> Manifest | None:
+    """The manifest of the run that was merged there; None for a folder without shards. Only three records are read.
+
+    RunDirectoryError where `run` has nothing to do there: without steps after it, with --restart, and while the shards are not
+    merged.
+    """
+    out = layout.root
+    if not layout.shards_record.exists():
+        return None
+    if restart:
+        raise RunDirectoryError(
+            f"--out {out} is made of shards, which --restart does not remove: run a shard again with --shard I/N --restart, or "
+            "delete the folder yourself"
+        )
+    manifest = read_manifest(layout) if layout.spec.exists() else None
+    if manifest is None:
+        raise RunDirectoryError(
+            f"--out {out} is made of shards, and they are not merged: give --shard I/N and, once all are done, "
+            f"`embedfleet merge {out}`; `embedfleet info {out}` shows which are"
+        )
+    if not later:
+        raise RunDirectoryError(
+            f"--out {out} is made of shards, and they are merged: nothing is left to embed. Run shards again with --shard I/N, "
+            f"and `embedfleet merge {out}` takes in what has changed; --queries and --export work on it as it is"
+        )
+    return manifest
+
+
+def refuse_stored_shards(objects: ObjectFolder, *, restart: bool, later: bool) -> None:
+    """`refuse_shards` for a run directory in object storage, before anything else is fetched."""
+    names = RunLayout(Path())
+    with scratch_records(objects, [names.shards_record.name, names.spec.name, names.manifest.name]) as folder:
+        refuse_shards(RunLayout(folder), restart=restart, later=later)
 
 
 def _summary(one: PassSpec, manifest: Manifest) -> PassSummary:

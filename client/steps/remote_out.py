@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from ...protocol.object_storage.copies import cache_of
 from ...protocol.object_storage.failures import describe
 from ...protocol.object_storage.fetch import sync_from_store
 from ...protocol.object_storage.lease import Lease
-from ...protocol.object_storage.mirror import REQUEST_PATIENCE, follow_spool, unfollow_spool
+from ...protocol.object_storage.mirror import REQUEST_PATIENCE, Mirror, follow_spool, unfollow_spool
 from ...protocol.object_storage.objects import ObjectFolder
 from ...protocol.object_storage.probe import check_store, probe
 from ...protocol.object_storage.spool import Spool
@@ -24,15 +24,106 @@ from ...protocol.run_directory.directory_lock import STORE_LOCK
 from ...protocol.run_directory.layout import RunLayout
 from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.spec.run_spec import Index
-from ...protocol.spec.shard import parse_shard
 from ..arguments import expand_path
 from ..output.formatting import human_bytes, pluralize
-from ..output.messages import messages
 from ..run_directory.edge_shard import engine_installed
 
 SHARDS = RunLayout(Path()).shards.name
 """The folder that holds all shards. Its lock protects the records that the shards share."""
 CHECK_SECONDS = 0.2
+
+
+class HeldDirectory:
+    """A run directory in object storage, or a part of it, that this process has locked. `objects` are those of the whole. None
+    of its files is here before `fetch`: a command that has nothing to do there looks at its records, and fetches no segment."""
+
+    def __init__(self, spool: Spool, objects: ObjectFolder, part: str | None, say: Callable[[str], None]) -> None:
+        self.objects, self.root = objects, spool.root
+        self._spool, self._part, self._say = spool, part, say
+        self._mirror: Mirror | None = None
+        self.is_needless = False
+        """Whether nothing is left to do there. What an earlier command has left in the spool is not needed either."""
+
+    @property
+    def is_fetched(self) -> bool:
+        """Whether the files are here."""
+        return self._mirror is not None
+
+    def fetch(self, check: Callable[[], None] = lambda: None) -> Path:
+        """Make the local folder equal to the objects, and return it: from now on each committed file is an object before it has
+        its name. Called once. `check` is called before each object that is fetched, and may raise."""
+        address, part = self.objects.address, self._part
+        synced = sync_from_store(self._spool, self.objects, strict=True, part=part, check=check)
+        if synced.objects and part is not None:
+            fetched = f"{synced.fetched:,} of them fetched, {human_bytes(synced.n_bytes)}"
+            self._say(
+                f"{address}: {pluralize(synced.objects, 'object')} there; {fetched}; the spool is {self._spool.folder}"
+            )
+        self._mirror = follow_spool(self.root)
+        assert self._mirror is not None, "the spool was just made"
+        return self.root
+
+    def close(self) -> bool:
+        """Make the store equal to the fetched folder; whether the run in it is done."""
+        assert self._mirror is not None, "it was fetched"
+        unfollow_spool(self._mirror)
+        if self._part is not None:
+            self._mirror.reconcile(self._part)
+        return self._part is None or _is_done(self.root / self._part)
+
+
+@contextmanager
+def held_out(
+    address: Address,
+    spool_folder: Path | None,
+    *,
+    keep: bool,
+    say: Callable[[str], None],
+    part: str | None = "",
+    check: Callable[[], None] = lambda: None,
+) -> Generator[HeldDirectory]:
+    """The run directory at `address`, while this process alone holds its lock.
+
+    With a `part`, the run directory of a shard below it (`shards/00017`), only that is worked on, and locked: several processes
+    may work on several shards, each in a spool of its own, but none on a shard while one works on the whole. The folder is that
+    of the whole run all the same. With None, only the records that all shards share are worked on, while other processes may
+    work on the shards, and none on the whole.
+
+    `check` is called again and again while a lock is waited for, and may raise.
+    At the end the store is made equal to what was fetched. The spool is removed if the run is done, or is needless, unless
+    `keep`. RunDirectoryError, before anything is written, for a store that refuses, and for a run that another process writes.
+    """
+    check_store(address, "--out")
+    place = SHARDS if part is None else part
+    mine = address.below(place) if place else address
+    now = probe(mine)
+    spool = Spool.make(_spool_of(mine, place, spool_folder), address)
+    held = HeldDirectory(spool, ObjectFolder(address), part, say)
+    begun = done = False
+    with spool.alone():
+        try:
+            with (
+                _explained(address),
+                Lease(
+                    ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now, say=say, wait=partial(_wait, check)
+                ) as lease,
+            ):
+                for other in _others(held.objects, place):
+                    lease.look_at(ObjectFolder(other, REQUEST_PATIENCE))
+                begun = True
+                try:
+                    yield held
+                finally:
+                    done = held.close() if held.is_fetched else held.is_needless
+        finally:  # the command ends with an exception, even in order
+            if (done and not keep) or (begun and _is_empty(spool.root)):
+                spool.remove()
+            elif done and held.is_fetched:
+                has_collection = RunLayout(spool.root).published.exists()
+                searched = ", with its collection, which `embedfleet search` takes" if has_collection else ""
+                say(f"the spool {spool.folder} is kept; the run is its folder {spool.root.name}{searched}")
+            elif held.is_fetched:
+                say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
 
 
 @contextmanager
@@ -45,61 +136,9 @@ def remote_out(
     part: str | None = "",
     check: Callable[[], None] = lambda: None,
 ) -> Generator[Path]:
-    """The local run directory in the place of the one at `address`, while this process alone holds its lock.
-
-    With a `part`, the run directory of a shard below it (`shards/00017`), only that is worked on, and locked: several processes
-    may work on several shards, each in a spool of its own, but none on a shard while one works on the whole. The folder is that
-    of the whole run all the same. With None, only the records that all shards share are worked on, while other processes may
-    work on the shards, and none on the whole.
-
-    `check` is called again and again while a lock is waited for and objects are fetched, and may raise.
-    It begins with the objects of the store. Each committed file is an object before it has its name. At the end the store is
-    made equal to it, and if the run is done the spool is removed, unless `keep`. RunDirectoryError, before anything is written,
-    for a store that refuses, and for a run that another process is writing.
-    """
-    check_store(address, "--out")
-    place = SHARDS if part is None else part
-    mine = address.below(place) if place else address
-    now = probe(mine)
-    spool = Spool.make(_spool_of(mine, place, spool_folder), address)
-    folder = ObjectFolder(address)
-    begun = done = False
-    with spool.alone():
-        try:
-            with (
-                _explained(address),
-                Lease(
-                    ObjectFolder(mine, REQUEST_PATIENCE), spool.lease_file, now, say=say, wait=partial(_wait, check)
-                ) as lease,
-            ):
-                for other in _others(folder, place):
-                    lease.look_at(ObjectFolder(other, REQUEST_PATIENCE))
-                synced = sync_from_store(spool, folder, strict=True, part=part, check=check)
-                if synced.objects and part is not None:
-                    fetched = f"{synced.fetched:,} of them fetched, {human_bytes(synced.n_bytes)}"
-                    say(
-                        f"{address}: {pluralize(synced.objects, 'object')} there; {fetched}; the spool is {spool.folder}"
-                    )
-                mirror = follow_spool(spool.root)
-                assert mirror is not None, "the spool was just made"
-                begun = True
-                try:
-                    yield spool.root
-                finally:
-                    unfollow_spool(mirror)
-                    if part is not None:
-                        mirror.reconcile(part)
-                    done = part is None or _is_done(spool.root / part)
-        finally:  # the command ends with an exception, even in order
-            if (done and not keep) or (begun and _is_empty(spool.root)):
-                spool.remove()
-            elif done:
-                searched = (
-                    ", with its collection, which `embedfleet search` takes" if _has_collection(spool.root) else ""
-                )
-                say(f"the spool {spool.folder} is kept; the run is its folder {spool.root.name}{searched}")
-            elif begun:
-                say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
+    """The local folder of `held_out`, fetched at once; `check` is called meanwhile too."""
+    with held_out(address, spool_folder, keep=keep, say=say, part=part, check=check) as held:
+        yield held.fetch(check)
 
 
 def _wait(check: Callable[[], None], seconds: float) -> None:
@@ -152,10 +191,6 @@ def _is_empty(root: Path) -> bool:
     return not any(path.is_file() for path in root.rglob("*"))
 
 
-def _has_collection(root: Path) -> bool:
-    return RunLayout(root).published.exists()
-
-
 @dataclass(frozen=True, slots=True)
 class RemoteDirectory:
     """A run directory in object storage, whose parts a command opens when it needs them."""
@@ -168,6 +203,15 @@ class RemoteDirectory:
     def below(self, name: str) -> RemoteDirectory:
         """The same run directory, with its spools in the folder `name` below `spool`."""
         return replace(self, spool=self.spool / name) if self.spool is not None else self
+
+    @contextmanager
+    def held(
+        self, part: str | None, say: Callable[[str], None], check: Callable[[], None] = lambda: None
+    ) -> Generator[HeldDirectory]:
+        """The directory of `held_out` for this part; messages name the address in the place of its folder."""
+        with held_out(self.address, self.spool, keep=self.keep_spool, say=say, part=part, check=check) as directory:
+            alias_folder(directory.root, self.address)
+            yield directory
 
     @contextmanager
     def opened(
@@ -191,7 +235,7 @@ class Out(NamedTuple):
     """Whether to make the collection in the spool once the run is done: the run itself has none."""
 
 
-def open_out(
+def find_out(
     out: Path,
     index: Index,
     spool: Path | None,
@@ -199,14 +243,11 @@ def open_out(
     keep_spool: bool,
     index_is_typed: bool,
     searched: bool,
-    enter: Callable[[AbstractContextManager[Path]], Path] | None,
+    is_shard: bool,
     notes: list[str],
-    shard: str | None = None,
 ) -> Out:
-    """The folder of `--out`: itself or, for an address, its spool, which `enter` keeps open to the end of the command; without
-    `enter`, nothing is opened, and the folder stands for the address in messages only. With a `shard`, only its part of the
-    directory is opened. `searched`: there are queries, which need a collection. `notes` gains what the user should know.
-    UsageError for flags that do not go together."""
+    """The folder of `--out`: itself or, for an address, that of its spool, of which nothing is open yet. `searched`: there are
+    queries, which need a collection. `notes` gains what the user should know. UsageError for flags that do not go together."""
     if not is_address(out):
         if spool is not None or keep_spool:
             raise UsageError(
@@ -218,20 +259,15 @@ def open_out(
     check_store(address, "--out")
     collection = index == "edge" and (index_is_typed or searched)
     if collection:
-        _check_collection(keep_spool=keep_spool, index_is_typed=index_is_typed, shard=shard)
+        _check_collection(keep_spool=keep_spool, index_is_typed=index_is_typed, is_shard=is_shard)
         kept = "stays there" if keep_spool else "goes with it; --keep-spool keeps it"
         notes.append(f"the collection is made in the spool, not in {address}, and {kept}")
     elif index == "edge":
         notes.append(f"--index none: no collection is made in {address}; `embedfleet upload` makes one on a server")
     where = expand_path(spool, "--spool").absolute() if spool is not None else None
-    remote = RemoteDirectory(address, where, keep_spool)
-    if enter is None:
-        folder = (where or cache_of(address, "spools")) / address.name
-        alias_folder(folder, address)
-    else:
-        part = part_of(parse_shard(shard).index) if shard is not None else ""
-        folder = enter(remote.opened(part, messages().say))
-    return Out(folder, "none", str(address), remote, collection)
+    folder = (where or cache_of(address, "spools")) / address.name
+    alias_folder(folder, address)
+    return Out(folder, "none", str(address), RemoteDirectory(address, where, keep_spool), collection)
 
 
 def part_of(shard: int) -> str:
@@ -239,9 +275,9 @@ def part_of(shard: int) -> str:
     return str(RunLayout(Path()).shard(shard).root)
 
 
-def _check_collection(*, keep_spool: bool, index_is_typed: bool, shard: str | None) -> None:
+def _check_collection(*, keep_spool: bool, index_is_typed: bool, is_shard: bool) -> None:
     """UsageError if no collection can be made in a spool."""
-    if index_is_typed and shard is not None:
+    if index_is_typed and is_shard:
         raise UsageError(
             "--index edge: a shard has no collection; leave the flag out here. `embedfleet search` on the merged run makes one "
             "in a local copy"

@@ -13,11 +13,9 @@ from typing import Literal
 import msgspec
 
 from ...protocol.errors import RunDirectoryError, UsageError
-from ...protocol.finished_run.shard_states import manifest_digest
+from ...protocol.finished_run.merged_shards import summarize_merge, unchanged_merge
 from ...protocol.host.free_cores import find_free_cores
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.records.intake import read_intake
-from ...protocol.run_directory.records.manifest import read_manifest
 from ...protocol.run_directory.records.merge import MergeRecord, MergeSummary, OnDuplicate
 from ...protocol.run_directory.records.shards import ShardsRecord
 from ...protocol.version import __version__
@@ -52,9 +50,8 @@ def merge_shards(layout: RunLayout, on_duplicate: OnDuplicate, show: Show) -> Me
     record = shards_of(layout)
     _check_engine(layout, record)
     directory = MergedDirectory(layout, record.spec)
-    manifests = tuple(manifest_digest(layout.shard(index)) for index in range(record.shards))
-    if directory.is_done(manifests, on_duplicate):
-        return _summary(layout, record, directory.duplicates, copied=0, changed=False)
+    if (done := unchanged_merge(layout, record, on_duplicate)) is not None:
+        return done
     shards = read_all(layout, record, lambda done: show("shards", done, record.shards))
     try:
         check_usable(record, shards)
@@ -102,7 +99,7 @@ def _merge(
     write_records(layout, record, shards, plan, left_out, source)
     points = publish(layout, record, shards, plan, lambda done: show("publish", done, plan.rows))
     finish(layout, record, shards, plan, points, _run_name(made), directory)
-    return _summary(layout, record, len(places), copied=len(missing), changed=True)
+    return summarize_merge(layout, record, len(places), copied=len(missing), changed=True)
 
 
 def _copy(copy: SegmentCopy, segments: Sequence[MergedSegment], show: Callable[[int], None]) -> list[DamagedShard]:
@@ -158,21 +155,3 @@ def _refused(layout: RunLayout, record: ShardsRecord, damaged: Sequence[DamagedS
 def _run_name(made: MergeRecord) -> str:
     """The name of the merged run: the same for the same shards."""
     return f"merge-{hashlib.blake2b(msgspec.json.encode(made), digest_size=6).hexdigest()}"
-
-
-def _summary(layout: RunLayout, record: ShardsRecord, duplicates: int, *, copied: int, changed: bool) -> MergeSummary:
-    manifest, intake = read_manifest(layout), read_intake(layout)
-    assert manifest is not None, "the merge is done"
-    assert intake is not None, "the merge is done"
-    return MergeSummary(
-        root=str(layout.root),
-        shards=record.shards,
-        rows=intake.rows,
-        segments=intake.segments,
-        rejected=manifest.counts.rejected,
-        quarantined=manifest.counts.quarantined,
-        duplicates=duplicates,
-        points=manifest.index.points if manifest.index else 0,
-        copied=copied,
-        changed=changed,
-    )

@@ -16,7 +16,7 @@ from ...protocol.run_directory.atomic_files import commit_bytes, make_folder, sy
 from ...protocol.run_directory.json_bytes import pretty_json
 from ...protocol.run_directory.layout import RunLayout, segment_file, segments_in
 from ...protocol.run_directory.own_files import is_chunk_file, is_intake_file, is_vector_file
-from ...protocol.run_directory.records.merge import MergeRecord, OnDuplicate, read_merge
+from ...protocol.run_directory.records.merge import MergeRecord, read_merge
 from ...protocol.run_directory.removal import remove_shard, remove_vectors
 from ...protocol.spec.run_spec import RunSpec
 
@@ -32,28 +32,6 @@ class MergedDirectory:
                 f"{layout.root}: has {stray.relative_to(layout.root)}, which is not of a merge (there is no "
                 f"{layout.merge_record.name}); move it away, and merge again"
             )
-
-    def is_done(self, manifests: tuple[str, ...], on_duplicate: OnDuplicate) -> bool:
-        """Whether a merge of shards with these manifests is done, and all its files exist."""
-        before = self._before
-        if before is None or before.manifests != manifests or not all(manifests):
-            return False
-        if before.duplicates and before.on_duplicate != on_duplicate:
-            return False
-        layout, spec = self._layout, self._spec
-        files = (layout.spec, layout.manifest, layout.source, layout.limits, layout.intake)
-        if not all(path.exists() for path in files) or tuple(self._vectors) != before.vectors:
-            return False
-        folders = [layout.chunks, *map(layout.vector_folder, self._vectors)]
-        passes = not before.segments or all(layout.pass_file(name).exists() for name in self._vectors)
-        collection = spec.index == "none" or not before.segments or layout.published.exists()
-        expected = list(range(len(before.segments)))
-        return passes and collection and all(segments_in(folder) == expected for folder in folders)
-
-    @property
-    def duplicates(self) -> int:
-        """The rows that the merge on the disk left out."""
-        return self._before.duplicates if self._before is not None else 0
 
     def kept(self, record: MergeRecord) -> set[int]:
         """The merged segments whose files, as far as they exist, are those of `record`."""

@@ -6,7 +6,8 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from os import PathLike
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from .objects import ObjectFolder, StoredObject
 from .probe import check_store
 from .spool import Spool
 from .stores import PROBE_PATIENCE, endpoint_of
+
+RECORDS_AT_ONCE = 32
+"""Small objects that are read together."""
 
 
 def local_copy(value: str | PathLike[str], part: str = "") -> Path:
@@ -66,22 +70,44 @@ def copied_records(address: Address, what: str, names: Sequence[str]) -> Generat
     RunDirectoryError, naming the flag or argument `what`, if the address cannot be read, or can hold no run directory.
     """
     check_store(address, what)
-    with tempfile.TemporaryDirectory(prefix="embedfleet-records-") as made:
-        root = Path(made) / address.name
-        alias_folder(root, address)
+    with ExitStack() as opened:
         try:
             folder = ObjectFolder(address, PROBE_PATIENCE)
-            if not folder.is_empty():
-                root.mkdir()
-                for name in names:
-                    if (found := folder.get(name)) is not None:
-                        (root / name).write_bytes(found[0])
+            is_empty = folder.is_empty()
+            root = opened.enter_context(scratch_records(folder, [] if is_empty else names))
+            if is_empty:
+                root.rmdir()
             _copy_lock(folder, STORE_LOCK, root)
         except UsageError as error:
             raise RunDirectoryError(str(error)) from error
         except Exception as error:
             raise RunDirectoryError(f"{what} {address}: cannot be read: {describe(error, address)}") from error
         yield root
+
+
+@contextmanager
+def scratch_records(folder: ObjectFolder, names: Sequence[str]) -> Generator[Path]:
+    """A temporary folder with these small objects, as far as they are there. Messages name the address in its place."""
+    with tempfile.TemporaryDirectory(prefix="embedfleet-records-") as made:
+        root = Path(made) / folder.address.name
+        root.mkdir()
+        alias_folder(root, folder.address)
+        copy_records(folder, root, names)
+        yield root
+
+
+def copy_records(folder: ObjectFolder, root: Path, names: Sequence[str]) -> None:
+    """Copy these small objects, as far as they are there, to their names below `root`."""
+
+    def copy(name: str) -> None:
+        if (found := folder.get(name)) is not None:
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(found[0])
+
+    with ThreadPoolExecutor(RECORDS_AT_ONCE, "records") as pool:
+        for _ in pool.map(copy, names):
+            pass
 
 
 def cache_of(address: Address, part: str) -> Path:

@@ -8,6 +8,7 @@ that place; a file that does not exist yet is written at the new one. So an earl
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,9 +32,12 @@ def damaged_of(path: Path) -> Path:
 
 def segments_in(folder: Path, suffix: str = ".parquet") -> list[int]:
     """The sorted numbers of the committed segment files in `folder`."""
-    if not folder.is_dir():
-        return []
-    numbers = (segment_of(path.name, suffix) for path in folder.iterdir())
+    return segment_numbers((path.name for path in folder.iterdir()), suffix) if folder.is_dir() else []
+
+
+def segment_numbers(names: Iterable[str], suffix: str = ".parquet") -> list[int]:
+    """The sorted numbers of the segment files among file names."""
+    numbers = (segment_of(name, suffix) for name in names)
     return sorted(number for number in numbers if number is not None)
 
 

@@ -108,6 +108,7 @@ def run_request(
     from ....protocol.run_directory.layout import RunLayout
     from ....protocol.source.corpus import STDIN
     from ....protocol.spec.export_formats import choose_formats
+    from ....protocol.spec.shard import parse_shard
     from ....protocol.wire.run_options import RunOptions, check_options
     from ...options.retrieval_options import plan_if_asked
     from ...options.run_defaults import default_models, default_out
@@ -115,25 +116,32 @@ def run_request(
     from ...options.spec_builder import build_spec, split_names
     from ...options.spec_values import model_values, spec_values
     from ...options.stdin_check import check_stdin
+    from ...output.messages import messages
+    from ...steps.merged_run import refuse_stored_shards
     from ...steps.next_steps import shown_path
-    from ...steps.remote_out import open_out
+    from ...steps.remote_out import find_out, part_of
 
     notes: list[str] = []
     if out is None:
         out = default_out(source)
         notes.append(f"without --out, the run directory is {shown_path(out)}")
-    enter = None if write_config or on is not None else context.with_resource
-    folder, index, shown, remote, collection = open_out(
+    folder, index, shown, remote, collection = find_out(
         out,
         index,
         spool,
         keep_spool=keep_spool,
         index_is_typed=is_given(context, "index"),
         searched=queries is not None,
-        enter=enter,
+        is_shard=shard is not None,
         notes=notes,
-        shard=shard,
     )
+    later = queries is not None or bool(formats) or collection
+    if remote is not None and not write_config and shards is None and on is None:
+        part = part_of(parse_shard(shard).index) if shard is not None else ""
+        held = context.with_resource(remote.held(part, messages().say))
+        if context.command.name == "run" and shard is None:  # and not `fit`, which takes a directory of shards
+            refuse_stored_shards(held.objects, restart=restart, later=later)
+        folder = held.fetch()
     models = model_values(flags)
     if not any(models.values()):
         models["dense"], models["sparse"] = default_models(source)

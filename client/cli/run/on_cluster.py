@@ -14,6 +14,7 @@ from ....protocol.run_directory.layout import RunLayout
 from ....protocol.run_directory.records.shards import ShardsRecord
 from ...shards.agreement import shards_of
 from ...shards.handing_out import handing_out
+from ...steps.remote_out import HeldDirectory
 from ...steps.session import Interrupted, Session
 from .request import RunRequest
 
@@ -36,30 +37,33 @@ def chosen_cluster(request: RunRequest) -> AbstractContextManager[Cluster | None
 
 
 @contextmanager
-def opened(request: RunRequest, part: str | None, session: Session) -> Generator[Path]:
-    """Open a part of `--out` for this block (see `remote_out`), and yield its folder.
-
-    `part` is empty for the whole, and None for the records of all shards: with it, no other command hands out the shards. If
-    `--out` is a folder, or is open already, yield that folder. Raises Interrupted after a signal.
-    """
-    if request.remote is None and part is None:
+def records_opened(request: RunRequest, session: Session) -> Generator[Path]:
+    """The folder with the records that all shards share; for an address, with these alone. No other command hands out shards
+    during this block. Raises Interrupted after a signal."""
+    if request.remote is None:
         with handing_out(RunLayout(request.out), request.spec.source, request.spec.text_field):
             yield request.out
         return
-    if request.on is None or request.remote is None:
-        yield request.out
-        return
-
-    def check() -> None:
-        if session.received:
-            raise Interrupted
-
-    remote = request.remote
-    if part == "":
-        session.say(f"fetching the shards of {remote.address}, to merge them")
-        remote = remote.below("whole")  # that of the nodes may be on this host too
-    with remote.opened(part, session.say, check) as folder:
+    with request.remote.opened(None, session.say, lambda: stop_if_asked(session)) as folder:
         yield folder
+
+
+@contextmanager
+def whole_held(request: RunRequest, session: Session) -> Generator[HeldDirectory | None]:
+    """The whole directory in object storage, held for this block and not yet fetched, after a cluster has run the shards; None
+    for a folder. Raises Interrupted after a signal."""
+    if request.remote is None:
+        yield None
+        return
+    remote = request.remote.below("whole")  # the spools of the nodes may be on this host too
+    with remote.held("", session.say, lambda: stop_if_asked(session)) as held:
+        yield held
+
+
+def stop_if_asked(session: Session) -> None:
+    """Raise Interrupted after a signal."""
+    if session.received:
+        raise Interrupted
 
 
 def count_shards(request: RunRequest, cluster: Cluster | None, folder: Path) -> int:

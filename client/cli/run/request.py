@@ -34,7 +34,7 @@ class RunRequest:
     spec: RunSpec
     out: Path
     remote: RemoteDirectory | None = None
-    """The run directory in object storage that `out` is the spool of, if any. With `on`, no part of it is open yet."""
+    """The directory in object storage that `out` is the spool of, if any. With `shards` or `on`, nothing of it is open yet."""
     options: RunOptions
     after: AfterRun
     devices: str | None = None

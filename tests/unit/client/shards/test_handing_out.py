@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from embedfleet.client.cli.run.on_cluster import opened
+from embedfleet.client.cli.run.on_cluster import records_opened, whole_held
 from embedfleet.client.shards.handing_out import handing_out
 from embedfleet.protocol.errors import RunDirectoryError, SourceError
 from embedfleet.protocol.run_directory.directory_lock import WRITING, drop_lock, take_lock
@@ -29,13 +29,13 @@ def test_a_second_command_on_the_same_folder_is_refused(tmp_path: Path, source: 
     request: Any = SimpleNamespace(on=on, remote=None, out=tmp_path / "run", spec=spec)
     session: Any = SimpleNamespace(received=())
     refused = f"^--out {tmp_path / 'run'}: {WRITING} .process {os.getpid()} on "
-    with opened(request, None, session) as folder:
+    with records_opened(request, session) as folder:
         assert folder == tmp_path / "run"
-        with pytest.raises(RunDirectoryError, match=refused), opened(request, None, session):
+        with pytest.raises(RunDirectoryError, match=refused), records_opened(request, session):
             pass
-        with opened(request, "", session) as whole:
-            drop_lock(take_lock(RunLayout(whole), "its merge"))
-    with opened(request, None, session), opened(request, "", session):
+        with whole_held(request, session):
+            drop_lock(take_lock(RunLayout(folder), "its merge"))
+    with records_opened(request, session), whole_held(request, session):
         pass
 
 
