@@ -15,11 +15,18 @@ def keep_query_prompts(spec: RunSpec, layout: RunLayout) -> RunSpec:
 
     Without this, embedding more of a corpus would change the prompt of searches, while the candidates keep the old one.
     """
-    if not layout.spec.exists() or any(one.query_prompt is not None for one in spec.passes):
+    if not layout.spec.exists():
         return spec
     try:
-        kept = {one.vector: one.query_prompt for one in read_spec(layout).passes}
+        return with_query_prompts(spec, read_spec(layout))
     except RunDirectoryError:
         return spec  # the run itself reports the damage
+
+
+def with_query_prompts(spec: RunSpec, before: RunSpec) -> RunSpec:
+    """`spec` with the query prompts of `before`, if `spec` has none."""
+    if any(prompt is not None for prompt in spec.query_prompts.values()):
+        return spec
+    kept = before.query_prompts
     passes = tuple(msgspec.structs.replace(one, query_prompt=kept.get(one.vector)) for one in spec.passes)
     return msgspec.structs.replace(spec, passes=passes)

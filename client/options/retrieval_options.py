@@ -68,7 +68,10 @@ def build_plan(
     chosen = choose_signals(spec, signals, "the run")
     source = _readable(queries, "--queries")
     if is_address(source):
-        check_readable(source, None)
+        try:
+            check_readable(source, None, is_file=True)
+        except SourceError as error:
+            raise SourceError(f"--queries {error}") from error
     judgements = None
     if qrels is not None:
         judgements = _readable(qrels, "--qrels")

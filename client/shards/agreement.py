@@ -19,27 +19,30 @@ from ...protocol.spec.differences import differences
 from ...protocol.spec.run_spec import RunSpec
 from ...protocol.spec.shard import Shard
 from ...protocol.text.number_spans import spans
+from ..options.query_prompts import with_query_prompts
 
 
 def agree(layout: RunLayout, spec: RunSpec, count: int, restarted: Collection[int] = ()) -> ShardsRecord:
     """The record of the directory's shards, written now by the first of them, or again as long as none of them has begun but
     those that are `restarted`: the first command may have had a wrong flag.
 
-    Models may be added to shards that were run before. SpecMismatch or SourceError, with the remedy, where other shards began
-    with another number of them, another spec or other files; RunDirectoryError where the folder holds something else.
+    Models may be added to shards that were run before, and the prompts of queries changed. SpecMismatch or SourceError, with
+    the remedy, where other shards began with another number of them, another spec or other files; RunDirectoryError where the
+    folder holds something else.
     """
     files = tuple(fingerprint(survey(spec.source, layout.root, spec.text_field).files))
     ours = ShardsRecord(shards=count, spec=spec, files=files)
     standing = read_shards(layout) or _write_first(layout, ours)
     if standing is None or standing == ours:
         return ours
+    ours = msgspec.structs.replace(ours, spec=with_query_prompts(spec, standing.spec))
     try:
         _compare(layout, standing, ours)
     except (SpecMismatch, SourceError) as error:
         if begun := sorted(_begun(layout) - set(restarted)):
-            raise type(error)(f"{error}. {_remedy(layout, begun)}") from error
+            raise type(error)(f"{error}. {_remedy(layout, begun, count)}") from error
     else:
-        if not differences(spec, standing.spec):
+        if not differences(spec, standing.spec) and ours.spec.query_prompts == standing.spec.query_prompts:
             return standing
     replace_bytes(layout.shards_record, msgspec.json.encode(ours))  # several shards may add a model at once
     return ours
@@ -110,15 +113,15 @@ def _begun(layout: RunLayout) -> set[int]:
     return {int(name) for name in names if name.isdecimal()}
 
 
-def _remedy(layout: RunLayout, begun: Sequence[int]) -> str:
-    """The remedy: how to begin anew with these flags. `begun` are the shards that stand in the way."""
-    if len(begun) == 1:
+def _remedy(layout: RunLayout, begun: Sequence[int], count: int) -> str:
+    """How to begin anew with these flags and `count` shards. `begun` are the shards that stand in the way, in their order."""
+    deletion = f"delete {layout.shards} and {layout.shards_record} yourself"
+    if begun[-1] >= count:  # no command with these flags can run it again
+        first = deletion
+    elif len(begun) == 1:
         first = f"run shard {begun[0]}, which alone stands in the way, with --restart first"
     else:
-        first = (
-            f"shards {spans(begun)} have begun; run all with --shards N --restart, or delete {layout.shards} and "
-            f"{layout.shards_record} yourself"
-        )
+        first = f"shards {spans(begun)} have begun; run all with --shards N --restart, or {deletion}"
     return f"To begin anew with these: {first}; or give another --out"
 
 

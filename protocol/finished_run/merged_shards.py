@@ -10,6 +10,7 @@ from ..run_directory.records.intake import read_intake
 from ..run_directory.records.manifest import read_manifest
 from ..run_directory.records.merge import MergeRecord, MergeSummary, OnDuplicate, read_merge
 from ..run_directory.records.shards import ShardsRecord
+from ..run_directory.run_json import read_spec
 from .shard_states import manifest_digest
 
 
@@ -65,13 +66,15 @@ def _is_of(layout: RunLayout, shards: ShardsRecord, merge: MergeRecord, on_dupli
 def _is_whole(
     layout: RunLayout, shards: ShardsRecord, merge: MergeRecord, segments: Callable[[Path], list[int]]
 ) -> bool:
-    """Whether all files of the merge exist."""
+    """Whether all files of the merge exist, with the prompts of queries that the shards have now."""
     vectors = tuple(one.vector for one in shards.spec.outputs)
     records = [layout.spec, layout.manifest, layout.source, layout.limits, layout.intake]
     if merge.segments:
         records += map(layout.pass_file, vectors)
         records += [layout.published] if shards.spec.index != "none" else []
     if vectors != merge.vectors or not all(path.exists() for path in records):
+        return False
+    if read_spec(layout).query_prompts != shards.spec.query_prompts:
         return False
     expected = list(range(len(merge.segments)))
     return all(segments(folder) == expected for folder in (layout.chunks, *map(layout.vector_folder, vectors)))

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import EmbedfleetError, UsageError
 
-_SCHEME = re.compile(r"(s3|gs|az|https?|hf):/{1,2}", re.IGNORECASE)
-"""One slash is enough: a `Path` drops the second."""
+_SCHEME = re.compile(r"(s3|gs|az|https?|hf):(/{1,2}|$)", re.IGNORECASE)
+"""One slash is enough, and none if nothing follows: a `Path` drops the others."""
 STORES = ("s3", "gs", "az")
 """Schemes of stores that can hold a run directory."""
 _HUB_PARTS = 3
@@ -68,17 +68,17 @@ def parse_address(value: str | PathLike[str], what: str, error: type[EmbedfleetE
 
 _aliases: dict[str, str] = {}
 """By local folder, the address of which it is a copy or the spool."""
+MOST_ALIASES = 100
+"""A process may open any number of folders, in turn."""
 
 
 def alias_folder(folder: PathLike[str], address: Address) -> None:
-    """Let messages of this process name the address in the place of the folder, until `forget_folder`: an error is shown after
-    its folder was closed."""
-    _aliases[fspath(folder)] = str(address)
-
-
-def forget_folder(folder: PathLike[str]) -> None:
-    """Let messages name the folder itself again, if it had an alias. For processes that open many folders in turn."""
+    """Let messages of this process name the address in the place of the folder: also after it was closed, since errors are
+    shown then, but only of the last MOST_ALIASES folders."""
     _aliases.pop(fspath(folder), None)
+    _aliases[fspath(folder)] = str(address)
+    for oldest in tuple(_aliases)[:-MOST_ALIASES]:
+        _aliases.pop(oldest, None)
 
 
 def with_addresses(text: str) -> str:

@@ -43,20 +43,37 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 def take_lock(layout: RunLayout, where: str) -> int:
     """Lock the directory and return the descriptor; RunDirectoryError (its text begins with `where`) if another has it."""
-    fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     for look in range(LOOKS):
+        fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if look < LOOKS - 1:
-                time.sleep(LOOK_SECONDS)
-        else:
-            _write_holder(fd)
-            return fd
-    os.close(fd)
+            if _is_locked(fd, layout, where):
+                _write_holder(fd)
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        if look < LOOKS - 1:
+            time.sleep(LOOK_SECONDS)
     found = read_holder(layout)
     who = f" (process {found[0].pid} on {found[0].host})" if found is not None and found[0].pid else ""
     raise RunDirectoryError(f"{where}: {WRITING}{who}; wait for it or give another folder")
+
+
+def _is_locked(fd: int, layout: RunLayout, where: str) -> bool:
+    """Whether this process has got the lock. It has not if its file was removed meanwhile: another process makes a new one."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise RunDirectoryError(
+            f"{where}: its file system cannot lock files ({error.strerror}); give a folder on one that can"
+        ) from error
+    try:
+        return os.path.samestat(os.fstat(fd), layout.lock.stat())
+    except FileNotFoundError:
+        return False
 
 
 def drop_lock(fd: int) -> None:

@@ -20,9 +20,10 @@ HEADS_AT_ONCE = 16
 """Beginnings of `.json` files that are read side by side."""
 
 
-def find_remote(source: str, text_field: str | None) -> tuple[list[SourceFile], LeftOut]:
-    """The files by name, and the names that are not read, by the rules for folders. SourceError as for `survey`."""
-    listing, left_out = Listing(source), LeftOut()
+def find_remote(source: str, text_field: str | None, *, is_file: bool = False) -> tuple[list[SourceFile], LeftOut]:
+    """The files by name, and the names that are not read, by the rules for folders. SourceError as for `survey`. `is_file`: see
+    `Listing`."""
+    listing, left_out = Listing(source, is_file=is_file), LeftOut()
     if listing.single:
         files = [_file(listing, listing.files[0])]
     else:
@@ -42,9 +43,10 @@ def find_remote(source: str, text_field: str | None) -> tuple[list[SourceFile], 
     return files, left_out
 
 
-def check_readable(source: str, text_field: str | None) -> None:
-    """Find the files, and read one byte of them. SourceError with the remedy if any of that is refused."""
-    files, _ = find_remote(source, text_field)
+def check_readable(source: str, text_field: str | None, *, is_file: bool = False) -> None:
+    """Find the files, and read one byte of them. SourceError with the remedy if any of that is refused. `is_file`: see
+    `Listing`."""
+    files, _ = find_remote(source, text_field, is_file=is_file)
     first = next(file for file in files if file.size)
     fetch(first, 0, 1)
 

@@ -68,7 +68,10 @@ def can_be_read(source: str) -> bool:
 
 def find_file(address: str, flag: str) -> Listing:
     """The listing of an address of a single file. SourceError, naming `flag`, for any other address."""
-    listing = Listing(address, is_file=True)
+    try:
+        listing = Listing(address, is_file=True)
+    except SourceError as error:
+        raise SourceError(f"{flag} {error}") from error
     if not listing.single:
         wrong = "is a folder; give a file" if listing.files else "there is no such file; check bucket and key"
         raise SourceError(f"{flag} {address}: {wrong}")

@@ -174,6 +174,11 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         derived = (Output(one.vector, "dense", "ensemble") for one in self.ensembles)
         return (*(output for one in self.passes for output in one.outputs), *derived)
 
+    @property
+    def query_prompts(self) -> dict[str, str | None]:
+        """The prompt of queries by pass. No committed vector depends on it."""
+        return {one.vector: one.query_prompt for one in self.passes}
+
 
 def vector_name(kind: Kind, model: str) -> str:
     """The vector's name for a model: `dense-bge-m3` for `BAAI/bge-m3`, `dense-fake-384` for `fake:384,delay_ms=5`."""

@@ -16,6 +16,7 @@ import pytest
 from embedfleet import open_run
 from embedfleet.protocol.run_directory.directory_lock import drop_lock, take_lock
 from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.run_json import read_spec
 
 MODELS = ("--dense", "fake:8", "--sparse", "bm25", "--multivector", "fake:4", "--devices", "cpu")
 
@@ -229,6 +230,8 @@ def test_a_model_may_be_added_to_all_shards(cli: Any, tmp_path: Path, corpus_of:
     run = ("run", source, "--out", out, "--shards", "3", "--devices", "cpu", "--dense", "fake:8")
     cli(*run)
     cli(*run, "--dense", "more=fake:4")
+    cli(*run, "--dense", "more=fake:4", "--query-prompt", "q: ")
+    assert set(read_spec(RunLayout(out)).query_prompts.values()) == {"q: "}
     found = open_run(out)
     assert found.vector_names == ("dense-fake-8", "dense-more")
     assert found.rows == 60

@@ -41,7 +41,7 @@ def records_opened(request: RunRequest, session: Session) -> Generator[Path]:
     """The folder with the records that all shards share; for an address, with these alone. No other command hands out shards
     during this block. Raises Interrupted after a signal."""
     if request.remote is None:
-        with handing_out(RunLayout(request.out), request.spec.source, request.spec.text_field):
+        with handing_out(RunLayout(request.out)):
             yield request.out
         return
     with request.remote.opened(None, session.say, lambda: stop_if_asked(session)) as folder:

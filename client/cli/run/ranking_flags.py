@@ -13,12 +13,18 @@ from ..flag_types import local_path
 Queries = Annotated[
     Path | None,
     typer.Option(
-        metavar="Q.jsonl", parser=local_path, help="Then find chunks for these queries (JSON lines of id and text)."
+        metavar="Q.jsonl",
+        parser=local_path,
+        help="Then find chunks for these queries: JSON lines of id and text, in a file or at an address.",
     ),
 ]
 Qrels = Annotated[
     Path | None,
-    typer.Option(metavar="F", parser=local_path, help="Judgements (BEIR or TREC): evaluate every signal."),
+    typer.Option(
+        metavar="F",
+        parser=local_path,
+        help="Judgements (BEIR or TREC), in a file or at an address: evaluate every signal.",
+    ),
 ]
 Rerank = Annotated[
     str | None,

@@ -124,7 +124,6 @@ class NodeShards:
             code, error = described if code in (EXIT_DONE, EXIT_QUARANTINED) else (code, error)
         self._ended += 1
         shard.lines.end(code, error)
-        shard.folder.forget()
 
     def _described(self, error: Exception) -> tuple[int, str]:
         """The exit code and the message of a command that ends with this error. Raises it if it is not an expected one."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from ....protocol.object_storage.address import forget_folder
 from ....protocol.run_directory.layout import RunLayout
 from ...steps.remote_out import part_of
 from .job import NodeJob
@@ -43,10 +42,6 @@ class ShardFolder:
         """Make the store equal to the folder, and give back its lock. EmbedfleetError if that cannot be done."""
         self._thread.join()
         self._opened.close()
-
-    def forget(self) -> None:
-        """Drop what messages need to name the address in the place of the folder, after the last message."""
-        forget_folder(self._root)
 
     def _open(self) -> None:
         try:

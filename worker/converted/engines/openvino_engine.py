@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ....protocol.errors import ModelError
+from ....protocol.host.free_cores import allowed_cores
 from ....protocol.wire.arrays import Array
 from ..cache import GRAPH
 from .guarded import guarded
@@ -35,10 +36,11 @@ class OpenVinoEngine:
         }
         graph: Any = guarded(lambda: core.read_model(str(folder / GRAPH)))
         if dtype == "bfloat16" and has_gated_layers(graph):
+            threads = min(threads, len(allowed_cores()))  # OpenVINO starts no more
             if threads < GATED_THREADS:
                 raise ModelError(
-                    "--dtype bfloat16: OpenVINO needs two processors for this model's layers, and the worker has one; give it "
-                    "more (fewer devices in --devices), or --dtype float32, or --backend torch"
+                    "--dtype bfloat16: OpenVINO needs two processors a worker for this model, and here is one; give fewer "
+                    "devices in --devices, or --dtype float32, or --backend torch"
                 )
             settings["NUM_STREAMS"] = threads // GATED_THREADS
         compiled: Any = guarded(lambda: core.compile_model(graph, "CPU", settings))

@@ -55,7 +55,7 @@ class Orders:
     def wait(self, seconds: float) -> None: ...
 
 
-def test_errors_name_the_address_and_no_folder_of_a_shard_is_kept_in_mind(
+def test_errors_name_the_address_and_few_folders_are_kept_in_mind(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     @contextmanager
@@ -64,6 +64,7 @@ def test_errors_name_the_address_and_no_folder_of_a_shard_is_kept_in_mind(
 
     monkeypatch.setattr(remote_out, "remote_out", spool)
     monkeypatch.setattr(address, "_aliases", aliases := dict[str, str]())
+    monkeypatch.setattr(address, "MOST_ALIASES", 3)
     job = NodeJob(record=RECORD, out="s3://b/run", options=DEFAULTS, devices=None, grace=1.0, otlp=None)
     orders: Any = Orders()
     session: Any = Session()
@@ -71,4 +72,4 @@ def test_errors_name_the_address_and_no_folder_of_a_shard_is_kept_in_mind(
     ended = [one for one in map(json.loads, capsys.readouterr().err.splitlines()) if "code" in one]
     errors = {one["shard"]: one["error"] for one in ended}
     assert errors == {shard: f"s3://b/run/shards/{shard:05}: no vectors" for shard in range(RECORD.shards)}
-    assert aliases == {}
+    assert len(aliases) == 3

@@ -155,6 +155,16 @@ def test_a_shard_that_begins_anew_may_begin_otherwise_while_it_is_alone(layout: 
     assert agree(layout, spec_of(layout, MORE), 2, restarted=range(2)).spec == spec_of(layout, MORE)
 
 
+def test_the_prompts_of_queries_may_change_and_stay_if_none_is_given(layout: RunLayout) -> None:
+    prompted = spec_of(layout, msgspec.structs.replace(DENSE, query_prompt="q: "))
+    agree(layout, spec_of(layout), 2)
+    begin(layout)
+    assert agree(layout, prompted, 2).spec == prompted
+    assert agree(layout, spec_of(layout), 2).spec == prompted
+    found = agree(layout, spec_of(layout, DENSE, MORE), 2).spec
+    assert found.query_prompts == {"dense-fake-8": "q: ", "dense-fake-4": None}
+
+
 @pytest.mark.parametrize("begun", [False, True])
 def test_in_a_spool_the_store_knows_which_shards_have_begun(
     layout: RunLayout, monkeypatch: pytest.MonkeyPatch, *, begun: bool
@@ -169,7 +179,8 @@ def test_in_a_spool_the_store_knows_which_shards_have_begun(
         assert agree(layout, spec_of(layout, MORE), 2).shards == 2
         return
     with pytest.raises(
-        SpecMismatch, match=r"holds 3 shards and not 2; give the same number\. To begin anew .* shard 2"
+        SpecMismatch,
+        match=r"holds 3 shards and not 2; give the same number\. To begin anew with these: delete \S+/run/shards ",
     ):
         agree(layout, spec_of(layout, MORE), 2)
     assert agree(layout, spec_of(layout, MORE), 3, restarted=[2]).spec == spec_of(layout, MORE)

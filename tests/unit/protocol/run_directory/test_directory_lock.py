@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import socket
 import time
@@ -72,3 +74,32 @@ def test_a_lock_that_cannot_be_read_names_nobody(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "open", refuse)
     assert read_holder(layout) is None
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a third process, which makes the file again, would write there too."""
+    monkeypatch.setattr(directory_lock, "LOOK_SECONDS", 0.001)
+    layout, flock, removals = RunLayout(tmp_path), fcntl.flock, [True, False]
+
+    def lock(fd: int, operation: int) -> None:
+        flock(fd, operation)
+        if removals and removals.pop(0):
+            layout.lock.unlink()
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+    taken = take_lock(layout, "here")
+    assert os.path.samestat(os.fstat(taken), layout.lock.stat())
+    drop_lock(taken)
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any) -> Any:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(
+        RunDirectoryError, match=r"^here: its file system cannot lock files \(No locks available\); give a"
+    ):
+        take_lock(RunLayout(tmp_path), "here")
+    assert os.listdir("/proc/self/fd") == before
