@@ -310,6 +310,8 @@ def test_a_device_that_fails_is_an_error_of_the_worker(monkeypatch: pytest.Monke
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_inductor_compiles_the_model_for_a_cpu(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The compiler knows the instructions that the processor has: inductor would compile a program for each, to see that.
+    monkeypatch.setattr(torch._inductor.config.cpp, "vec_isa_ok", True)
     plain = encoder_of(folder, None, monkeypatch)
     plain.hydrate()
     speeds(monkeypatch, 1_000.0, *[1_000.0, 2_000.0] * trial.ROUNDS)
