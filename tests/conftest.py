@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -22,8 +25,12 @@ settings.register_profile("explore", settings.get_profile("seeded"), max_example
 settings.load_profile("stable")
 
 
-LOADING = ("converted", "encoders", "backends", "plain", "models")
-"""Folders of tests that load models in the tests' own process."""
+LOADING = (
+    *(f"unit/worker/{folder}/" for folder in ("converted", "encoders", "backends", "plain", "models")),
+    *(f"service/test_{name}.py" for name in ("dense_model", "evaluation", "every_signal")),
+    "process/test_converted.py",
+)
+"""Tests that load models in the tests' own process."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -49,9 +56,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=None, help="how many kills the chaos tests make")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that load models in this process come last: a process of some gigabytes is slow to fork, and most tests fork."""
-    items.sort(key=lambda item: any(f"/unit/worker/{folder}/" in item.path.as_posix() for folder in LOADING))
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that load models come last: a process of some gigabytes is slow to fork, and most tests fork.
+
+    Of several processes, each begins with an equal part of the list, and one that is done takes from the end of another's.
+    There they come first, so that one process alone imports torch, and after them those that start the fewest processes.
+    """
+    folder = Path(__file__).parent
+
+    def key(item: pytest.Item) -> tuple[bool, bool]:
+        path = item.path.relative_to(folder).as_posix()
+        if not hasattr(config, "workerinput"):
+            return path.startswith(LOADING), False
+        return not path.startswith(LOADING), not path.startswith("unit/")
+
+    items.sort(key=key)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay in memory: the garbage collector need not look at them again, nor in a fork copy them."""
+    if "torch" in sys.modules:
+        raise pytest.UsageError("A module of tests imports torch as it is collected; see tests/optional_packages.py.")
+    gc.freeze()
 
 
 def pytest_configure(config: pytest.Config) -> None:

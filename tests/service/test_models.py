@@ -14,8 +14,10 @@ from embedfleet import Client, PassSpec, RunSpec, open_run
 
 from ..model_folders import SPOILED, config, save
 from ..model_hub import serving
+from ..optional_packages import need
 
-pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
+
 
 FLAGS = {
     "dense": ("--dense",),

@@ -7,11 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ..export_bench import Bench
+if TYPE_CHECKING:
+    from ..export_bench import Bench
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -40,6 +41,8 @@ def stdlib_corpus() -> ModuleType:
 @pytest.fixture
 def make_bench(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """Makes benches (see `tests/export_bench.py`), and gives back what their sessions still have."""
+    from ..export_bench import Bench  # most sessions of a mutant's tests need none of what it imports
+
     made: list[Bench] = []
 
     def begin(*passes: Any, **options: Any) -> Bench:

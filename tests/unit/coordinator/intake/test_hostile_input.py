@@ -89,28 +89,35 @@ WORST: dict[str, tuple[Callable[[], bytes], int]] = {
 """Lines, and how many MiB each may take. Made when they are needed: all of them together have 225 MB."""
 
 
+def peak_of(folder: Path, data: bytes) -> float:
+    """MiB of an intake of one good line and these bytes, in a process of its own, since the peak is the process's."""
+    source = folder / "c.jsonl"
+    source.write_bytes(line("good", "a good line") + data)
+    script = """if True:
+        import pathlib, resource, sys, msgspec
+        from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
+        from embedfleet.protocol.run_directory.layout import RunLayout
+        from embedfleet.protocol.spec.run_spec import RunSpec
+        spec, layout = msgspec.json.decode(sys.argv[1], type=RunSpec), RunLayout(pathlib.Path(sys.argv[2]))
+        counts = ChunkLoader(spec, layout, SegmentLimits(), lambda one: None, lambda: False).load()
+        print(counts.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    """
+    command = [sys.executable, "-c", script, msgspec.json.encode(spec_of(source)).decode(), str(folder / "run")]
+    rows, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(rows) >= 1
+    return int(peak) / 1024
+
+
+@pytest.fixture(scope="module")
+def usual_peak(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """MiB of an intake of one good line."""
+    return peak_of(tmp_path_factory.mktemp("good"), b"")
+
+
 @pytest.mark.parametrize("worst", WORST)
-def test_memory_that_the_worst_lines_take(tmp_path: Path, worst: str) -> None:
-    """In MiB, above that of an intake of one good line; in a process of its own, since the peak is the process's."""
-    grown: list[int] = []
+def test_memory_that_the_worst_lines_take(tmp_path: Path, usual_peak: float, worst: str) -> None:
     content, most = WORST[worst]
-    for name, data in (("bad", content()), ("good", b"")):
-        source = tmp_path / f"{name}.jsonl"
-        source.write_bytes(line("good", "a good line") + data)
-        script = """if True:
-            import pathlib, resource, sys, msgspec
-            from embedfleet.coordinator.intake.loader import ChunkLoader, SegmentLimits
-            from embedfleet.protocol.run_directory.layout import RunLayout
-            from embedfleet.protocol.spec.run_spec import RunSpec
-            spec, layout = msgspec.json.decode(sys.argv[1], type=RunSpec), RunLayout(pathlib.Path(sys.argv[2]))
-            counts = ChunkLoader(spec, layout, SegmentLimits(), lambda one: None, lambda: False).load()
-            print(counts.rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-        """
-        command = [sys.executable, "-c", script, msgspec.json.encode(spec_of(source)).decode(), str(tmp_path / name)]
-        rows, peak = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        assert int(rows) >= 1
-        grown.append(int(peak))
-    assert (grown[0] - grown[1]) / 1024 < most
+    assert peak_of(tmp_path, content()) - usual_peak < most
 
 
 def test_a_folder_without_chunks(tmp_path: Path) -> None:

@@ -52,3 +52,18 @@ def build(name: str, head: str = "Model", **changes: Any) -> Any:
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
     return model
+
+
+def here() -> Any:
+    """The staging of a CPU."""
+    import torch
+    from embedfleet.worker.backends.staging import Staging
+
+    return Staging(torch.device("cpu"), 1)
+
+
+def packed(model: Any) -> Any:
+    """A PackedModel on the CPU."""
+    from embedfleet.worker.backends.packed_model import PackedModel
+
+    return PackedModel(model, here())

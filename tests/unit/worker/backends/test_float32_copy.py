@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+from ....optional_packages import Lazy, need
 
-torch: Any = pytest.importorskip("torch")
-
-from embedfleet.worker.backends.float32_copy import float32_copy, parameters_of  # noqa: E402
-
-CPU = torch.device("cpu")
+need("torch")
+torch: Any = Lazy("torch")
+copies: Any = Lazy("embedfleet.worker.backends.float32_copy")
 
 
-class Tied(torch.nn.Module):
+def tied(tokenizer: object) -> Any:
     """Two layers of one weight, a buffer, and something that is no module."""
-
-    def __init__(self, tokenizer: object) -> None:
-        super().__init__()
-        self.first = torch.nn.Linear(4, 4, bias=False)
-        self.second = torch.nn.Linear(4, 4)
-        self.second.weight = self.first.weight
-        self.register_buffer("frequencies", torch.ones(3, dtype=torch.float64))
-        self.tokenizer = tokenizer
+    model = torch.nn.Module()
+    model.first = torch.nn.Linear(4, 4, bias=False)
+    model.second = torch.nn.Linear(4, 4)
+    model.second.weight = model.first.weight
+    model.register_buffer("frequencies", torch.ones(3, dtype=torch.float64))
+    model.tokenizer = tokenizer
+    return model
 
 
 def test_the_copy_is_float32_and_the_modules_stay_as_they_are() -> None:
     tokenizer = object()
-    model = Tied(tokenizer).bfloat16()
+    model = tied(tokenizer).bfloat16()
     model.frequencies = torch.ones(3, dtype=torch.float64)
     places = [one.data_ptr() for one in model.parameters()]
     rows = torch.ones(1, 4, dtype=torch.bfloat16)
     before = model.second(rows)
-    found = float32_copy({"model": model, "layers": [model.first, model.second]}, CPU, shared=[tokenizer])
+    found = copies.float32_copy(
+        {"model": model, "layers": [model.first, model.second]}, torch.device("cpu"), shared=[tokenizer]
+    )
     twin = found["model"]
     assert {one.dtype for one in twin.parameters()} == {torch.float32}
     assert twin.frequencies.dtype == torch.float64
@@ -49,5 +48,5 @@ def test_the_copy_is_float32_and_the_modules_stay_as_they_are() -> None:
 
 
 def test_weights_are_counted_once() -> None:
-    model = Tied(object())
-    assert parameters_of({"model": model, "layers": [model.first]}) == 4 * 4 + 4
+    model = tied(object())
+    assert copies.parameters_of({"model": model, "layers": [model.first]}) == 4 * 4 + 4

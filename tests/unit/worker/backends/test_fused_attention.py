@@ -6,18 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedfleet.worker.backends.pack import Pack
 
-torch: Any = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
+from ....optional_packages import Lazy, need
+from .architectures import VOCABULARY, build, packed
 
-from embedfleet.worker.backends.fused_attention import fuse  # noqa: E402
-from embedfleet.worker.backends.pack import Pack  # noqa: E402
-from embedfleet.worker.backends.packed_model import PackedModel, twin_of  # noqa: E402
-from embedfleet.worker.backends.staging import Staging  # noqa: E402
+need("torch", "sentence_transformers")
+torch: Any = Lazy("torch")
+fused_attention: Any = Lazy("embedfleet.worker.backends.fused_attention")
+packed_model: Any = Lazy("embedfleet.worker.backends.packed_model")
 
-from .architectures import VOCABULARY, build  # noqa: E402
-
-HERE = Staging(torch.device("cpu"), 1)
 FUSED = ("Bert", "Roberta", "XLMRoberta", "Camembert", "Electra")
 
 
@@ -26,16 +24,20 @@ def pack_of(lengths: list[int]) -> Pack:
     return Pack(ids, None, np.array(lengths, np.int32))
 
 
+def hidden(model: Any, pack: Pack) -> Any:
+    with torch.inference_mode():
+        return model(model.place(pack)).last_hidden_state
+
+
 @pytest.mark.parametrize("name", FUSED)
-@torch.inference_mode()
 def test_the_numbers_are_those_of_three_layers(name: str) -> None:
     pack = pack_of([64, 33, 33, 17, 1])
     model = build(name)
-    plain = PackedModel(model, HERE)
-    expected = plain(plain.place(pack)).last_hidden_state
-    fused = PackedModel(build(name), HERE)
-    assert fuse(fused._model) == model.config.num_hidden_layers
-    found = fused(fused.place(pack)).last_hidden_state
+    plain = packed(model)
+    expected = hidden(plain, pack)
+    fused = packed(build(name))
+    assert fused_attention.fuse(fused._model) == model.config.num_hidden_layers
+    found = hidden(fused, pack)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * max(1, float(expected.abs().max())))
 
 
@@ -45,8 +47,8 @@ def test_weights_are_views_of_one_tensor_for_the_model_and_its_twin() -> None:
     size = sum(
         {one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in model.parameters()}.values()
     )
-    twin = twin_of(model)
-    fuse(twin)
+    twin = packed_model.twin_of(model)
+    fused_attention.fuse(twin)
     attention = model.encoder.layer[0].attention.self
     storages = {getattr(attention, name).weight.untyped_storage().data_ptr() for name in ("query", "key", "value")}
     assert len(storages) == 1
@@ -60,9 +62,9 @@ def test_weights_are_views_of_one_tensor_for_the_model_and_its_twin() -> None:
 
 def test_others_are_left_alone() -> None:
     for name in ("DistilBert", "ModernBert", "Qwen3"):
-        assert fuse(twin_of(build(name))) == 0
-    laid_out = twin_of(build("Bert"))
+        assert fused_attention.fuse(packed_model.twin_of(build(name))) == 0
+    laid_out = packed_model.twin_of(build("Bert"))
     for one in laid_out.modules():
         if type(one) is torch.nn.Linear:
             one.forward = lambda rows: rows  # as where oneDNN computes it
-    assert fuse(laid_out) == 0
+    assert fused_attention.fuse(laid_out) == 0

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from embedfleet.worker.backends.pack import Pack, pack_lists, pack_rows
+from embedfleet.worker.tokenizing.flat import FlatTokens
 
-torch: Any = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
+from ....optional_packages import Lazy, need
+from .architectures import ARCHITECTURES, VOCABULARY, build, here, packed
 
-from embedfleet.worker.backends import heads, packed_attention, packed_model  # noqa: E402
-from embedfleet.worker.backends.pack import Pack, pack_lists, pack_rows  # noqa: E402
-from embedfleet.worker.backends.packed_model import PACKABLE, PackedModel, cannot_pack  # noqa: E402
-from embedfleet.worker.backends.staging import Staging  # noqa: E402
-from embedfleet.worker.tokenizing.flat import FlatTokens  # noqa: E402
+need("torch", "sentence_transformers")
+torch: Any = Lazy("torch")
+heads: Any = Lazy("embedfleet.worker.backends.heads")
+packed_attention: Any = Lazy("embedfleet.worker.backends.packed_attention")
+packed_model: Any = Lazy("embedfleet.worker.backends.packed_model")
 
-from .architectures import ARCHITECTURES, VOCABULARY, build  # noqa: E402
-
-CPU = torch.device("cpu")
-HERE = Staging(CPU, 1)
 SHAPES = {"one token": [1], "equal lengths": [12] * 5, "ragged": [64, 33, 33, 17, 9, 5, 1]}
 POOLINGS = ("cls", "lasttoken", "mean", "max", "mean_sqrt_len_tokens", "weightedmean")
 BOUND = 1e-5
@@ -43,8 +42,8 @@ def texts_of(pack: Pack) -> list[Any]:
 
 
 def output_of(model: Any, pack: Pack) -> Any:
-    packed = PackedModel(model, HERE)
-    return packed(packed.place(pack))
+    computing = packed(model)
+    return computing(computing.place(pack))
 
 
 def assert_close(found: Any, expected: Any) -> None:
@@ -54,20 +53,25 @@ def assert_close(found: Any, expected: Any) -> None:
     )
 
 
+@pytest.fixture(autouse=True)
+def without_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
 @pytest.fixture(scope="module", params=ARCHITECTURES)
 def model(request: pytest.FixtureRequest) -> Any:
     return build(request.param)
 
 
 def test_every_architecture_is_tried() -> None:
-    assert {build(name).config.model_type for name in ARCHITECTURES} == PACKABLE
+    assert {build(name).config.model_type for name in ARCHITECTURES} == packed_model.PACKABLE
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@torch.inference_mode()
 def test_token_vectors_are_those_of_each_text_alone(model: Any, shape: str) -> None:
     pack = pack_of(SHAPES[shape])
-    assert cannot_pack(model, CPU) == ""
+    assert packed_model.cannot_pack(model, torch.device("cpu")) == ""
     before = model.config._attn_implementation
     output = output_of(model, pack)
     assert model.config._attn_implementation == before
@@ -76,13 +80,12 @@ def test_token_vectors_are_those_of_each_text_alone(model: Any, shape: str) -> N
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@torch.inference_mode()
 def test_pooled_vectors_are_those_of_the_reference(model: Any, shape: str) -> None:
     from sentence_transformers.sentence_transformer.modules import Pooling
 
     pack = pack_of(SHAPES[shape])
     pooling = Pooling(64, pooling_mode=POOLINGS)
-    compute = heads.dense([Transformer(model), pooling], HERE, False)
+    compute = heads.dense([Transformer(model), pooling], here(), False)
     assert not isinstance(compute, str)
     expected = [
         pooling({"token_embeddings": model(input_ids=one).last_hidden_state, "attention_mask": torch.ones_like(one)})
@@ -92,7 +95,6 @@ def test_pooled_vectors_are_those_of_the_reference(model: Any, shape: str) -> No
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@torch.inference_mode()
 def test_multivectors_are_those_of_the_reference(model: Any, shape: str) -> None:
     from sentence_transformers.base.modules import Dense, Normalize
     from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
@@ -101,7 +103,7 @@ def test_multivectors_are_those_of_the_reference(model: Any, shape: str) -> None
     projection = Dense(64, 16, bias=False, activation_function=None, module_input_name="token_embeddings")
     mask = MultiVectorMask(["skipped"])
     mask._skiplist_ids = torch.from_numpy(pack.ids[1::3]).long()
-    compute = heads.multivector([Transformer(model), projection, mask, Normalize("token_embeddings")], HERE)
+    compute = heads.multivector([Transformer(model), projection, mask, Normalize("token_embeddings")], here())
     assert not isinstance(compute, str)
     outputs = compute(pack)
     expected, kept = [], []
@@ -121,7 +123,6 @@ SPLADES = ("Bert", "Camembert", "DistilBert", "Electra", "ModernBert", "Roberta"
 @pytest.mark.parametrize("activation", ["relu", "log1p_relu"])
 @pytest.mark.parametrize("strategy", ["max", "sum"])
 @pytest.mark.parametrize("name", SPLADES)
-@torch.inference_mode()
 def test_sparse_weights_are_those_of_the_reference(
     name: str, strategy: Any, activation: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +132,7 @@ def test_sparse_weights_are_those_of_the_reference(
     model, pooling = build(name, "ForMaskedLM"), SpladePooling(strategy, activation)
     for lengths in SHAPES.values():
         pack = pack_of(lengths)
-        compute = heads.sparse([Transformer(model), pooling], HERE)
+        compute = heads.sparse([Transformer(model), pooling], here())
         assert not isinstance(compute, str)
         expected = [
             pooling({"token_embeddings": model(input_ids=one).logits, "attention_mask": torch.ones_like(one)})
@@ -146,16 +147,14 @@ RERANKERS = ("Bert", "Camembert", "DistilBert", "Electra", "Gte", "ModernBert", 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", [*RERANKERS, "XLMRoberta", "Qwen2", "Llama"])
-@torch.inference_mode()
 def test_scores_are_those_of_each_pair_alone(name: str, shape: str) -> None:
     model, pack = build(name, "ForSequenceClassification", num_labels=1), pack_of(SHAPES[shape])
-    compute = heads.score([Transformer(model)], HERE)
+    compute = heads.score([Transformer(model)], here())
     assert not isinstance(compute, str)
     expected = torch.cat([model(input_ids=one).logits for one in texts_of(pack)])
     assert_close(compute(pack)["scores"].reshape(-1), expected.reshape(-1))
 
 
-@torch.inference_mode()
 def test_token_types_count() -> None:
     model, pack = build("Bert"), pack_of([7, 4])
     types = np.array([0, 0, 0, 1, 1, 1, 1, 0, 1, 1, 1], np.int32)
@@ -170,7 +169,7 @@ def test_threads_compute_at_the_same_time() -> None:
 
     from sentence_transformers.sparse_encoder.modules import SpladePooling
 
-    compute = heads.sparse([Transformer(build("Bert", "ForMaskedLM")), SpladePooling("max", "relu")], HERE)
+    compute = heads.sparse([Transformer(build("Bert", "ForMaskedLM")), SpladePooling("max", "relu")], here())
     assert not isinstance(compute, str)
     packs = [pack_of([length, 5, length + 3]) for length in range(1, 25)]
 
@@ -184,7 +183,6 @@ def test_threads_compute_at_the_same_time() -> None:
         assert_close(found, weights(pack))
 
 
-@torch.inference_mode()
 def difference(model: Any) -> float:
     pack = pack_of(SHAPES["ragged"])
     output = output_of(model, pack)
@@ -195,7 +193,7 @@ def difference(model: Any) -> float:
 def test_without_the_offset_of_positions_the_numbers_are_others(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build("XLMRoberta")
     assert difference(model) < 1e-4
-    monkeypatch.setattr(packed_model, "position_offset", lambda _model: 0)
+    monkeypatch.setattr("embedfleet.worker.backends.packed_model.position_offset", lambda _model: 0)
     assert difference(model) > 0.1
 
 
@@ -206,8 +204,7 @@ def test_without_windows_the_numbers_are_others(name: str, monkeypatch: pytest.M
     window = packed_attention._window
     wide = packed_attention.NO_LIMIT
     monkeypatch.setattr(
-        packed_attention,
-        "_window",
+        "embedfleet.worker.backends.packed_attention._window",
         lambda length, _left, right: window(length, wide, 0 if right == 0 else wide),
     )
     assert difference(model) > 0.01
@@ -217,24 +214,24 @@ def test_without_windows_the_numbers_are_others(name: str, monkeypatch: pytest.M
 def test_where_tokens_see_those_after_them_the_numbers_are_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(name)
     assert difference(model) < 1e-4
-    monkeypatch.setattr(packed_attention, "_window", lambda *_arguments: None)
+    monkeypatch.setattr("embedfleet.worker.backends.packed_attention._window", lambda *_arguments: None)
     assert difference(model) > 0.01
 
 
 def test_what_is_not_packed_says_why() -> None:
     import transformers
 
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
     mpnet = transformers.MPNetModel(transformers.MPNetConfig(**ARCHITECTURES["Bert"]))
-    assert cannot_pack(mpnet, CPU) == "mpnet models are computed with padding"
-    assert cannot_pack(SimpleNamespace(), CPU) == "SimpleNamespace models are computed with padding"
+    assert packed_model.cannot_pack(mpnet, cpu) == "mpnet models are computed with padding"
+    assert packed_model.cannot_pack(SimpleNamespace(), cpu) == "SimpleNamespace models are computed with padding"
     eager = build("Bert")
     eager.set_attn_implementation("eager")
-    assert cannot_pack(eager, CPU) == "its attention is eager"
-    cuda = torch.device("cuda")
-    assert cannot_pack(build("Bert"), cuda) == "FlashAttention takes half precision only"
-    assert cannot_pack(build("Bert").bfloat16(), cuda) == ""
+    assert packed_model.cannot_pack(eager, cpu) == "its attention is eager"
+    assert packed_model.cannot_pack(build("Bert"), cuda) == "FlashAttention takes half precision only"
+    assert packed_model.cannot_pack(build("Bert").bfloat16(), cuda) == ""
     odd = build("Bert", num_attention_heads=16).bfloat16()
-    assert cannot_pack(odd, cuda) == "attention heads of 4 dimensions"
+    assert packed_model.cannot_pack(odd, cuda) == "attention heads of 4 dimensions"
 
 
 def flat(ids: list[int], lengths: list[int], types: list[int] | None = None) -> FlatTokens:

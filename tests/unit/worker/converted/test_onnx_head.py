@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("sentence_transformers")
-
-from embedfleet.worker.converted import exported
 from embedfleet.worker.converted.engines.graph_error import GraphError
 from embedfleet.worker.converted.engines.onnx_head import OnnxHead
 from embedfleet.worker.converted.record import Exported, Step
+
+from ....optional_packages import Lazy, need
+
+need("sentence_transformers")
+exported: Any = Lazy("embedfleet.worker.converted.exported")
 
 LENGTHS = (5, 1, 3)
 MODES = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")

