@@ -43,7 +43,8 @@ class Cluster:
 def checked_cluster(spec: RunSpec, out: str, devices: str | None, address: str | None) -> Generator[Cluster]:
     """The cluster of this host, or the one at `address`. `out` is a folder or an address in object storage.
 
-    RunDirectoryError if this host cannot use an address; UsageError names each node that cannot take part. Both have the remedy.
+    RunDirectoryError if this host cannot use the address; UsageError names each node that cannot take part. Both have a
+    remedy.
     """
     if is_address(out):
         probe_store(parse_address(out, "--out", RunDirectoryError))
