@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--thorough",
         action="store_true",
-        help="take all worlds and power cuts of docs/reliability.md, not a quarter, and more kills",
+        help="take all worlds and cuts of docs/reliability.md, not a quarter; more kills",
     )
     parser.addoption("--kills", type=int, default=None, help="how many kills the chaos tests make")
 
