@@ -51,7 +51,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--worlds", type=int, default=None, help="how many seeds of the simulation to run")
     parser.addoption("--power-cuts", type=int, default=None, help="how many power cuts to make")
     parser.addoption(
-        "--thorough", action="store_true", help="take all worlds and power cuts of docs/reliability.md, not a quarter"
+        "--thorough",
+        action="store_true",
+        help="take all worlds and cuts of docs/reliability.md, not a quarter; more kills",
     )
     parser.addoption("--kills", type=int, default=None, help="how many kills the chaos tests make")
 

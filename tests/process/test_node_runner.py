@@ -19,7 +19,7 @@ from embedfleet.protocol.wire.run_options import DEFAULTS
 
 from ..ray_node import Node
 
-SLOW = "fake:8,delay_ms=3000"
+SLOW = "fake:8,delay_ms=1500"
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_a_damaged_segment_is_never_published(
 ) -> None:
     """The first segment of one pass stands and its bit flips before the other pass makes it ready to be published."""
     source, out = made[0], tmp_path / "run"
-    models = ("--dense", f"fake:{DIM}", "--dense", "fake:8,delay_ms=2000", "--devices", "cpu")
+    models = ("--dense", f"fake:{DIM}", "--dense", "fake:8,delay_ms=700", "--devices", "cpu")
     command = start("run", source, "--out", out, *models)
     path = RunLayout(out).vector_segment(f"dense-fake-{DIM}", 0)
     waiting.eventually(path.exists, 30.0, "a committed segment")

@@ -23,10 +23,10 @@ MODEL = "all-MiniLM-L6-v2"
 TEXTS = [f"Text {row} of some: {'longer and longer, ' * (row % 11)}and at its end." for row in range(60)]
 
 
-def test_the_vectors_of_a_run(cli: Any, corpus_of: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_vectors_of_a_run(model_cli: Any, corpus_of: Callable[..., Path], tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = ("--dense", MODEL, "--index", "none", "--devices", "cpu", "--backend", "torch-packed")
-    cli("run", corpus_of(tmp_path / "c.jsonl", TEXTS), "--out", out, *words)
+    model_cli("run", corpus_of(tmp_path / "c.jsonl", TEXTS), "--out", out, *words)
     expected = open_run(out).vectors("dense-all-minilm-l6-v2")
     with closing(Encode(dense=MODEL, device="cpu", backend="torch-packed")) as encode:
         found = encode(pa.table({"text": [*TEXTS, None]}))

@@ -29,14 +29,14 @@ SIGNALS = ["dense-all-minilm-l6-v2", "sparse-bm25"]
 
 
 @pytest.fixture(scope="module")
-def made(cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+def made(model_cli: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
     """The files, the run of them, and what the command printed."""
     root = tmp_path_factory.mktemp("evaluation")
     files, out = root / "corpus", root / "run"
     subprocess.run([sys.executable, CORPUS, files, "--queries", "40", "--library", LIBRARY], check=True)
     models = ("--dense", "all-MiniLM-L6-v2", "--sparse", "bm25", "--devices", "cpu")
     asked = ("--queries", files / "queries.jsonl", "--qrels", files / "qrels.tsv", "--candidates", "50")
-    done = cli("run", files / "corpus.jsonl", "--out", out, "--limit", str(CHUNKS), *models, *asked, "--json")
+    done = model_cli("run", files / "corpus.jsonl", "--out", out, "--limit", str(CHUNKS), *models, *asked, "--json")
     return files, out, done
 
 

@@ -166,7 +166,7 @@ def test_a_signal_to_every_process_drains_as_well(
     """As schedulers signal a whole job step, and the command a second time. What is in flight is finished and committed, then
     all end."""
     out = tmp_path / "run"
-    slower = arguments(many, out, "fake:64,delay_ms=1000")  # it must still work when it is looked at
+    slower = arguments(many, out, "fake:64,delay_ms=500")  # it must still work when it is looked at
     command = start(*slower)
     until(out, "segment_committed")
     command.child("embedfleet.worker")

@@ -53,7 +53,7 @@ def test_an_agent_joins_mid_run_and_takes_part(
     serving = start("serve", "--bind", address, "--devices", "cpu")
     out = tmp_path / "run"
     with Client(address, timeout=30) as client:
-        run = client.submit(spec(many, "fake:16,delay_ms=1500"), out)
+        run = client.submit(spec(many, "fake:16,delay_ms=1000"), out)
         watched = client.watch(run)
         for message in watched:
             assert isinstance(message, Progress), message

@@ -40,8 +40,9 @@ class TestARunAtWork:
     @pytest.fixture
     def at_work(self, start: Any, bucket: Bucket, tmp_path: Path) -> Iterator[Any]:
         source = tmp_path / "many.jsonl"
-        source.write_text("".join(json.dumps({"id": f"c{n}", "text": f"text {n}"}) + "\n" for n in range(40_000)))
-        run = start("run", source, "--out", bucket.url("work"), "--dense", "fake:8,delay_ms=3000", "--devices", "cpu")
+        texts = [f"text {n}" for n in range(39_999)] + ["the last one"]  # whose batch never ends
+        source.write_text("".join(json.dumps({"id": f"c{n}", "text": text}) + "\n" for n, text in enumerate(texts)))
+        run = start("run", source, "--out", bucket.url("work"), "--dense", "fake:8,hang_on=last", "--devices", "cpu")
         end = time.monotonic() + 60
         while not [name for name in bucket.keys("work/vectors") if name.endswith(".parquet")]:
             assert time.monotonic() < end, run.err

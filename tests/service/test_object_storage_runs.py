@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -168,15 +169,23 @@ def test_of_two_writers_the_second_is_refused(
     assert f"both/{LOCK}" not in bucket.keys("both")
 
 
-def test_a_run_that_lost_its_lock_writes_nothing_more(start: Any, bucket: Bucket, corpus: Path) -> None:
+def test_a_run_that_lost_its_lock_writes_nothing_more(start: Any, waiting: Any, bucket: Bucket) -> None:
     out = bucket.url("lost")
-    run = start("run", corpus, "--out", out, "--dense", "fake:8,delay_ms=3000")
-    end = time.monotonic() + 60
-    while not [name for name in bucket.keys("lost/vectors") if name.endswith(".parquet")]:
-        assert time.monotonic() < end, run.err
-        time.sleep(0.05)  # the bucket itself is awaited
+    run = start("run", "-", "--out", out, *RUN, stdin=subprocess.PIPE)
+    run.process.stdin.write(b"".join(b'{"text":"row %d"}\n' % row for row in range(20_000)))
+    run.process.stdin.flush()
+
+    def segments() -> list[str]:
+        assert run.process.poll() is None, run.err
+        return [name for name in bucket.keys("lost/vectors") if name.endswith(".parquet")]
+
+    waiting.eventually(segments, 60.0, "a segment")
     holder = json.loads(bucket.get(f"lost/{LOCK}") or b"")
     bucket.put(f"lost/{LOCK}", json.dumps(holder | {"token": "other", "host": "node7", "pid": 12}).encode())
+    bucket.proxy.requests.clear()
+    seen = lambda: [path for method, path in bucket.proxy.requests if method == "GET" and LOCK in path]  # noqa: E731
+    waiting.eventually(seen, 60.0, "a look at the lock that could not be renewed")
+    run.process.stdin.close()  # now it wants to write the rest
     run.wait(1, seconds=60)
     assert "this run has lost the lock: process 12 on node7 has taken it" in run.err
     assert "lost/manifest.json" not in bucket.keys("lost")
@@ -455,15 +464,15 @@ def test_of_two_first_shards_the_second_compares_with_the_record_of_the_first(bu
 def test_requests_that_get_no_answer_in_time_are_made_again(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The timeout of a request is three times its patience: 1.5 s here."""
-    monkeypatch.setattr(mirror, "REQUEST_PATIENCE", 0.5)
-    monkeypatch.setattr(ranges, "open_store", lambda address: stores.open_store(address, 0.5))
+    """The timeout of a request is three times its patience: 0.9 s here."""
+    monkeypatch.setattr(mirror, "REQUEST_PATIENCE", 0.3)
+    monkeypatch.setattr(ranges, "open_store", lambda address: stores.open_store(address, 0.3))
     address = parse_address(bucket.url("slow"), "--out")
     with remote_out(address, tmp_path / "spool", keep=True, say=lambda _line: None) as folder:
-        bucket.fail(Fault("stall", "PUT", "spec.json", seconds=2.5, times=2))
+        bucket.fail(Fault("stall", "PUT", "spec.json", seconds=1.5, times=2))
         commit_bytes(folder / "spec.json", b"one")
         assert bucket.get("slow/spec.json") == b"one"
-    bucket.fail(Fault("stall", "GET", "spec.json", seconds=2.5, times=2))
+    bucket.fail(Fault("stall", "GET", "spec.json", seconds=1.5, times=2))
     about = ObjectFolder(address).head("spec.json")
     assert about is not None
     store = ranges.StoreRanges(address.below("spec.json"), about.size, about.e_tag)

@@ -36,7 +36,7 @@ def cluster(store_server: StoreServer) -> Iterator[RayCluster]:
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    return [f"row {row} of the cluster's corpus" for row in range(48_000)]
+    return [f"row {row} of the cluster's corpus" for row in range(16_000)]
 
 
 @pytest.fixture(scope="module")

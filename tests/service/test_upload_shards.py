@@ -25,6 +25,7 @@ pytest.importorskip("tenacity")
 
 from qdrant_client import grpc
 
+from ..qdrant_server import faults
 from ..qdrant_server.collection import DEFAULT_THRESHOLD, Collection
 from ..qdrant_server.faults import silence
 from ..qdrant_server.server import QdrantServer, serving
@@ -377,8 +378,9 @@ def test_a_folder_of_one_shard_and_one_without_shards(
 
 
 def test_a_terminated_upload_leaves_indexing_off(
-    shards: Path, qdrant: QdrantServer, start: Any, upload: Upload, waiting: Any
+    shards: Path, qdrant: QdrantServer, start: Any, upload: Upload, waiting: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(faults, "SECONDS", 3.0)  # the command waits for the request in flight
     qdrant.faults.plan("Upsert", silence, spare=1)
     words = ("upload", shards, *where(qdrant), "--shard", "1/4", "--batch", str(BATCH), "--streams", "1")
     stopped = start(*words)
