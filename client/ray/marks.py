@@ -68,6 +68,7 @@ class StoredMark:
         self._address = parse_address(out, "--out", RunDirectoryError)
 
     def __enter__(self) -> StoredMark:
+        probe(self._address)
         self._objects = ObjectFolder(self._address, PROBE_PATIENCE)
         try:
             self._objects.put(f"{STORED}{self.token}", self.token.encode())

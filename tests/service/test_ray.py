@@ -148,7 +148,7 @@ def test_in_object_storage_a_node_is_lost_and_its_shard_goes_on_elsewhere(
 ) -> None:
     """Source and run are in the store. The merged run there is equal to one run."""
     there, out = bucket.put("corpus/c.jsonl", source.read_bytes()), bucket.url("run")
-    models = "--dense", "fake:8,delay_ms=1000", "--sparse", "bm25"
+    models = "--dense", "fake:8,delay_ms=3000", "--sparse", "bm25"  # no node ends a shard before all have begun
     words = "run", there, "--out", out, *models, *on(cluster), "--shards", "8"
     command = start(*words, "--spool", tmp_path / "spools", "--progress", "json")
 
