@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from ...protocol.errors import RunDirectoryError, UsageError
-from ...protocol.object_storage.address import is_address, parse_address
-from ...protocol.object_storage.probe import probe as probe_store
+from ...protocol.errors import UsageError
 from ...protocol.spec.run_spec import RunSpec
 from .driver import RayDriver, ShardsRun
 from .library import joined
@@ -43,11 +41,8 @@ class Cluster:
 def checked_cluster(spec: RunSpec, out: str, devices: str | None, address: str | None) -> Generator[Cluster]:
     """The cluster of this host, or the one at `address`. `out` is a folder or an address in object storage.
 
-    RunDirectoryError if this host cannot use the address; UsageError names each node that cannot take part. Both have a
-    remedy.
+    UsageError names each node that cannot take part, and the remedy.
     """
-    if is_address(out):
-        probe_store(parse_address(out, "--out", RunDirectoryError))
     with joined(address) as ray:
         nodes = alive_nodes(ray)
         needs = needs_of(spec, out, devices, nodes)
