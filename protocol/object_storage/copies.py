@@ -127,8 +127,12 @@ def _copy_shard_states(folder: ObjectFolder, layout: RunLayout) -> None:
         return
     shards = [RunLayout(Path()).shard(index) for index in range(record.shards)]
     copy_records(folder, layout.root, [path.as_posix() for one in shards for path in (one.spec, one.manifest)])
+
+    def copy_lock(shard: RunLayout) -> None:
+        _copy_lock(folder, f"{shard.root}/{STORE_LOCK}", layout.root)
+
     with ThreadPoolExecutor(RECORDS_AT_ONCE, "records") as pool:
-        for _ in pool.map(lambda one: _copy_lock(folder, f"{one.root}/{STORE_LOCK}", layout.root), shards):
+        for _ in pool.map(copy_lock, shards):
             pass
 
 

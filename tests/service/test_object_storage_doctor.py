@@ -100,7 +100,9 @@ def test_shards_that_are_not_merged(bucket: Bucket) -> None:
     bucket.put("sharded/fit.json", b"{}")
     store, fitted = findings(url)
     assert (store.text, fitted.level) == (f"{url} can be read and written", "ok")
-    assert fitted.text.startswith(f"{url}: has the figures of `embedfleet fit`, and no shard has begun; run them next: ")
+    assert fitted.text.startswith(
+        f"{url}: has the figures of `embedfleet fit`, and no shard has begun; run them next: "
+    )
     assert f" --out {url} " in fitted.text
     bucket.put("sharded/shards.json", msgspec.json.encode(ShardsRecord(shards=4, spec=SPEC, files=())))
     lock = bucket.put("sharded/shards/.embedfleet.lock", msgspec.json.encode(this_process(180)))
