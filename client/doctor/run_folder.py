@@ -16,17 +16,19 @@ from ...protocol.errors import EmbedfleetError, RunDirectoryError, SourceError
 from ...protocol.host.hub_cache import find_cached
 from ...protocol.object_storage.address import STORES, Address, with_addresses
 from ...protocol.object_storage.copies import copied_records
-from ...protocol.object_storage.probe import check_store, probe
+from ...protocol.object_storage.probe import check_store, is_object, probe
 from ...protocol.run_directory.directory_lock import STORE_LOCK, read_holder
 from ...protocol.run_directory.layout import RunLayout
-from ...protocol.run_directory.run_json import read_spec
+from ...protocol.run_directory.records.shards import read_shards
+from ...protocol.run_directory.run_json import no_shards_yet, read_spec
 from ...protocol.source.remote_files import Listing
 from ...protocol.spec import catalog
 from ...protocol.spec.fake_models import PREFIX
-from ...protocol.spec.run_spec import CPU_KINDS, PassSpec
+from ...protocol.spec.run_spec import CPU_KINDS, PassSpec, RunSpec
 from ...protocol.wire.model_refusal import PassToCheck
 from ..models.presence import find_presence
 from ..output.formatting import pluralize
+from ..run_directory.shards_info import describe_shards, shard_lines
 from .finding import Finding
 from .hub import Hub
 
@@ -60,11 +62,15 @@ class NeededModel:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Why an address cannot be read or written, with the remedy; empty if it can. `files` counts those of an address that can
-    be a source but no run directory; None for others."""
+    """Why an address cannot be read or written, with the remedy; empty if it can, or writing was not tried.
+
+    `written` is whether an object was put there and deleted. `files` counts those of an address that can be a source but no run
+    directory; None for others.
+    """
 
     unreadable: str = ""
     unwritable: str = ""
+    written: bool = False
     files: int | None = None
 
     @property
@@ -75,12 +81,13 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A folder or address that was named. `trouble` is why it is no run directory; empty if it is one, or a run may be made
-    there. `store` is None for a folder."""
+    """A folder or address that was named. `shards` is how far its shards are, if they are not merged, and the next command.
+    `trouble` is why it is no run directory; empty if it is one, or a run may be made there. `store` is None for a folder."""
 
     path: str
     is_run: bool = False
     done: bool = False
+    shards: str = ""
     trouble: str = ""
     locks: tuple[Lock, ...] = ()
     needs: tuple[NeededModel, ...] = ()
@@ -91,52 +98,81 @@ def measure_run(path: Path) -> tuple[RunFolder, list[PassToCheck]]:
     """The folder, and a check for each model that it still needs. Reads only."""
     layout = RunLayout(path)
     try:
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
-            return RunFolder(str(path)), []
+        locks = tuple(_locks(layout))
+        if _is_unused(layout):
+            return RunFolder(str(path), locks=locks), []
+        if (shards := describe_shards(path)) is not None and (record := read_shards(layout)) is not None:
+            checks, needs = _needed(record.spec if shards["done"] < shards["shards"] else None)
+            return RunFolder(str(path), shards="; ".join(shard_lines(shards)), locks=locks, needs=needs), checks
+        if layout.fit.is_file() and not layout.spec.exists():
+            fitted = no_shards_yet(layout).removeprefix(f"{path}: ")
+            return RunFolder(str(path), shards=fitted, locks=locks), []
         spec = read_spec(layout)
     except RunDirectoryError as error:
         return RunFolder(str(path), trouble=str(error).removeprefix(f"{path}: ")), []
     except OSError as error:
         return RunFolder(str(path), trouble=f"cannot be read ({error.strerror or error})"), []
     done = layout.manifest.exists()
-    asked = [one for one in spec.passes if one.kind not in CPU_KINDS and not one.model.startswith(PREFIX)]
-    checks = [] if done else [_check(one) for one in asked]
-    needs = tuple(NeededModel(one.vector, one.model, _is_here(one)) for one in checks)
-    return RunFolder(str(path), True, done, "", tuple(_locks(layout)), needs), checks
+    checks, needs = _needed(None if done else spec)
+    return RunFolder(str(path), True, done, locks=locks, needs=needs), checks
 
 
 def measure_address(address: Address) -> tuple[RunFolder, list[PassToCheck]]:
     """The same for an address, and whether it can be read and written: for that, an object is put there and deleted, except
-    beside objects of others. RunDirectoryError for a whole bucket."""
+    beside or in the place of objects of others. RunDirectoryError for a whole bucket."""
     path = str(address)
     if address.scheme not in STORES:
-        try:
-            return RunFolder(path, store=Store(files=len(Listing(path).files))), []
-        except SourceError as error:
-            return RunFolder(path, store=Store(_reason(error, address), files=0)), []
+        return _measure_source(address), []
     check_store(address, "DIR")
     layout = RunLayout(Path())
     names = [one.name for one in (layout.spec, layout.manifest, layout.shards_record, layout.fit)]
     try:
-        with copied_records(address, "DIR", names) as folder:
+        with copied_records(address, "DIR", names, shards=True) as folder:
             run, checks = measure_run(folder)
             if folder.exists() and not any(folder.iterdir()):
                 run = replace(run, trouble="has objects below it, but none of a run")
+            elif not folder.exists() and is_object(address, "DIR"):
+                return _measure_source(address), []
     except RunDirectoryError as error:
         return RunFolder(path, store=Store(_reason(error, address))), []
     store = Store()
     if not run.trouble:
         try:
             probe(address)
+            store = Store(written=True)
         except RunDirectoryError as error:
             store = Store(unwritable=_reason(error, address))
-    locks = tuple(replace(one, path=str(address.below(STORE_LOCK))) for one in run.locks)
-    return replace(run, path=path, trouble=with_addresses(run.trouble), locks=locks, store=store), checks
+    locks = tuple(replace(one, path=with_addresses(one.path)) for one in run.locks)
+    shards, trouble = with_addresses(run.shards), with_addresses(run.trouble)
+    return replace(run, path=path, shards=shards, trouble=trouble, locks=locks, store=store), checks
+
+
+def _measure_source(address: Address) -> RunFolder:
+    """An address that can be a source only."""
+    try:
+        return RunFolder(str(address), store=Store(files=len(Listing(str(address), is_file=True).files)))
+    except SourceError as error:
+        return RunFolder(str(address), store=Store(_reason(error, address), files=0))
 
 
 def _reason(error: EmbedfleetError, address: Address) -> str:
     """The message without the address, which the finding names."""
     return str(error).rpartition(f"{address}: ")[2].removeprefix("cannot be read: ")
+
+
+def _is_unused(layout: RunLayout) -> bool:
+    """Whether nothing is there but locks: of a command that has just begun, or was killed then."""
+    if not layout.root.is_dir():
+        return not layout.root.exists()
+    found = [*layout.root.iterdir(), *(layout.shards.iterdir() if layout.shards.is_dir() else ())]
+    return all(one.name in (STORE_LOCK, layout.lock.name) or one == layout.shards for one in found)
+
+
+def _needed(spec: RunSpec | None) -> tuple[list[PassToCheck], tuple[NeededModel, ...]]:
+    """The models of a spec that is not done; none without one."""
+    passes = spec.passes if spec is not None else ()
+    checks = [_check(one) for one in passes if one.kind not in CPU_KINDS and not one.model.startswith(PREFIX)]
+    return checks, tuple(NeededModel(one.vector, one.model, _is_here(one)) for one in checks)
 
 
 def _check(one: PassSpec) -> PassToCheck:
@@ -154,12 +190,13 @@ def _is_here(one: PassSpec) -> bool:
 
 def _locks(layout: RunLayout) -> list[Lock]:
     found: list[Lock] = []
-    for one in (layout, RunLayout(layout.queries), RunLayout(layout.scores)):
+    for one in (layout, RunLayout(layout.queries), RunLayout(layout.scores), RunLayout(layout.shards)):
         read = read_holder(one)
         if read is not None and (read[0].pid or read[1]):
             holder, held = read
             here = holder.host in ("", socket.gethostname())
-            found.append(Lock(str(one.lock), held, holder.pid, holder.host, holder.since, here))
+            path = one.lock if one.lock.exists() else one.root / STORE_LOCK
+            found.append(Lock(str(path), held, holder.pid, holder.host, holder.since, here))
     return found
 
 
@@ -171,12 +208,16 @@ def run_findings(run: RunFolder, refused: Mapping[str, str], hub: Hub) -> list[F
     if run.trouble:
         remedy = "give the folder of a run, or one that is empty or does not exist yet"
         return [*found, Finding("problem", "run", "no-run-directory", f"{run.path}: {run.trouble}", remedy)]
-    if not run.is_run:
-        return [*found, Finding("ok", "run", "run", f"{run.path}: a run can be made there")]
     found += [_judge_lock(one) for one in run.locks]
     found += [one for need in run.needs for one in _judge_model(need, refused.get(need.vector, ""), hub)]
-    state = "done" if run.done else "not finished"
-    return [*found, Finding("ok", "run", "run", f"{run.path}: a run directory, {state}")]
+    return [*found, Finding("ok", "run", "run", f"{run.path}: {_state(run)}")]
+
+
+def _state(run: RunFolder) -> str:
+    if run.is_run:
+        return f"a run directory, {'done' if run.done else 'not finished'}"
+    begun = any(one.held for one in run.locks)
+    return run.shards or ("a run has just begun there" if begun else "a run can be made there")
 
 
 def _judge_store(address: str, store: Store) -> list[Finding]:
@@ -189,7 +230,8 @@ def _judge_store(address: str, store: Store) -> list[Finding]:
     if store.files is not None:
         files = pluralize(store.files, "file")
         return [Finding("ok", "store", "store", f"{address}: {files} can be read, as a source; no run can be there")]
-    return [Finding("ok", "store", "store", f"{address} can be read and written")]
+    can = "can be read and written" if store.written else "can be read; writing was not tried"
+    return [Finding("ok", "store", "store", f"{address} {can}")]
 
 
 def _judge_lock(lock: Lock) -> Finding:

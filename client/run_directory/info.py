@@ -23,7 +23,7 @@ from ..arguments import run_folder
 from .description import ChunksDescription, RunDescription, VectorDescription
 from .edge_shard import published_segments
 from .files import AGAIN, read_spec
-from .running import interrupted, look
+from .running import interrupted, look, look_at_shards
 from .shards_info import stale_line
 
 
@@ -34,7 +34,7 @@ def describe_run(path: str | PathLike[str]) -> RunDescription:
     """
     layout = RunLayout(run_folder(path))
     spec = read_spec(layout)
-    manifest, running = read_manifest(layout), look(layout)
+    manifest, running = read_manifest(layout), look(layout) or look_at_shards(layout)
     status = "interrupted" if manifest is None else manifest.status
     return {
         "root": str(layout.root),
@@ -53,9 +53,9 @@ def describe_run(path: str | PathLike[str]) -> RunDescription:
 
 def describe_state(path: str | PathLike[str]) -> str:
     """One line about a run that is not done: the process at work and its progress, or how far an interrupted run came and how
-    to resume it; or about shards that were run again since they were merged. Empty for a run that is done."""
+    to resume it; or about shards that are run, or were run again, since they were merged. Empty for a run that is done."""
     layout = RunLayout(run_folder(path))
-    running = look(layout)
+    running = look(layout) or look_at_shards(layout)
     return str(running) if running is not None else interrupted(layout) or stale_line(layout)
 
 

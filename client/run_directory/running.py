@@ -42,7 +42,7 @@ class Running:
     """The process that writes to a run directory, and its progress. `pid` is 0 if the lock does not name the process."""
 
     step: str
-    """`run`, `queries`, `pairs`, or `after` for candidates, ranking and exports."""
+    """`run`, `queries`, `pairs`, `after` for candidates, ranking and exports, or `shards` for those that will be merged."""
     pid: int
     parent: int
     host: str
@@ -62,6 +62,8 @@ class Running:
     def __str__(self) -> str:
         who = f"process {self.pid} on {self.host}" if self.pid else "a process of another version"
         when = f" since {time.strftime('%H:%M:%S', time.localtime(self.since))}" if self.since else ""
+        if self.step == "shards":
+            return f"running: {who}{when} runs the shards that are not done"
         if self.step == "after":
             return f"running: {who}{when} writes candidates, a ranking or an export"
         what = "" if self.step == "run" else f", at the {self.step}"
@@ -93,6 +95,15 @@ def look(root: RunLayout) -> Running | None:
         total = sum(one for one in open_ if one is not None) if None not in open_ else None
         return Running(step, *who, rows, source_read, left, total, quiet)
     return None
+
+
+def look_at_shards(layout: RunLayout) -> Running | None:
+    """The command that runs the shards of a merged directory which are not done; None if there is none."""
+    found = read_holder(RunLayout(layout.shards))
+    if found is None or not found[1]:
+        return None
+    holder = found[0]
+    return Running("shards", holder.pid, holder.parent, holder.host, holder.since, *progress_of(layout))
 
 
 def progress_of(layout: RunLayout) -> tuple[int, bool, dict[str, VectorProgress]]:

@@ -88,14 +88,23 @@ def _next(layout: RunLayout, record: ShardsRecord, states: Sequence[ShardState])
 
 
 def stale_line(layout: RunLayout) -> str:
-    """One line on a merged directory whose shards were run again since; empty for any other."""
+    """One line on a merged directory whose shards were run again since, or are run now; empty for any other."""
     record = read_shards(layout)
     merge = read_merge(layout) if record is not None else None
-    changed = changed_shards(layout, merge) if merge is not None else []
-    if record is None or not changed:
+    if record is None or merge is None:
         return ""
-    line = f"shards that were run again since the merge: {spans(changed)}; "
-    left = [one.index for one in read_states(layout, record) if one.state != "done"]
-    if left:  # for example without the model that the others have now
-        return f"{line}not done: {spans(left)}; {shard_command(layout, record, left[0])}, with the flags of the other shards"
-    return f"{line}embedfleet merge {layout.root} takes them in"
+    states = list(read_states(layout, record))
+    changed, running = changed_shards(layout, merge), _numbers(states, "running")
+    if not changed and not running:
+        return ""
+    parts = [f"shards that were run again since the merge: {spans(changed)}"] if changed else []
+    if running:
+        parts.append(f"shards that are running: {spans(running)}")
+    # for example without the model that the others have now
+    left = [one.index for one in states if one.state in ("unfinished", "missing")]
+    if left:
+        command = shard_command(layout, record, left[0])
+        parts.append(f"not done: {spans(left)}; {command}, with the flags of the other shards")
+    elif not running:
+        parts.append(f"embedfleet merge {layout.root} takes them in")
+    return "; ".join(parts)

@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from os import PathLike
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import xxhash
 from ..errors import EmbedfleetError, RunDirectoryError, UsageError
 from ..host.own_cache import cache_folder
 from ..run_directory.directory_lock import STORE_LOCK
+from ..run_directory.layout import RunLayout
+from ..run_directory.records.shards import read_shards
 from .address import Address, alias_folder, parse_address
 from .failures import describe
 from .fetch import sync_from_store
@@ -63,9 +65,11 @@ def local_copy(value: str | PathLike[str], part: str = "") -> Path:
 
 
 @contextmanager
-def copied_records(address: Address, what: str, names: Sequence[str]) -> Generator[Path]:
+def copied_records(address: Address, what: str, names: Sequence[str], *, shards: bool = False) -> Generator[Path]:
     """A temporary folder with these small files of the run directory at an address, as far as they are there, and with its lock
-    if the holder lives. There is no folder if nothing is below the address. Messages name the address in its place.
+    and that of the command that runs its shards, if the holder lives. There is no folder if nothing else is below the address.
+    Messages name the address in its place. `shards`: also what tells how far each shard is, if they are not merged; `names` has
+    to include the records of both.
 
     RunDirectoryError, naming the flag or argument `what`, if the address cannot be read, or can hold no run directory.
     """
@@ -77,7 +81,10 @@ def copied_records(address: Address, what: str, names: Sequence[str]) -> Generat
             root = opened.enter_context(scratch_records(folder, [] if is_empty else names))
             if is_empty:
                 root.rmdir()
-            _copy_lock(folder, STORE_LOCK, root)
+            for place in ("", "shards/"):
+                _copy_lock(folder, f"{place}{STORE_LOCK}", root)
+            if shards:
+                _copy_shard_states(folder, RunLayout(root))
         except UsageError as error:
             raise RunDirectoryError(str(error)) from error
         except Exception as error:
@@ -107,6 +114,25 @@ def copy_records(folder: ObjectFolder, root: Path, names: Sequence[str]) -> None
 
     with ThreadPoolExecutor(RECORDS_AT_ONCE, "records") as pool:
         for _ in pool.map(copy, names):
+            pass
+
+
+def _copy_shard_states(folder: ObjectFolder, layout: RunLayout) -> None:
+    """Copy the specs, manifests and living locks of shards that are not merged. None for a damaged record: who reads it names
+    the damage."""
+    record = None
+    with suppress(RunDirectoryError):
+        record = read_shards(layout) if not layout.spec.exists() else None
+    if record is None:
+        return
+    shards = [RunLayout(Path()).shard(index) for index in range(record.shards)]
+    copy_records(folder, layout.root, [path.as_posix() for one in shards for path in (one.spec, one.manifest)])
+
+    def copy_lock(shard: RunLayout) -> None:
+        _copy_lock(folder, f"{shard.root}/{STORE_LOCK}", layout.root)
+
+    with ThreadPoolExecutor(RECORDS_AT_ONCE, "records") as pool:
+        for _ in pool.map(copy_lock, shards):
             pass
 
 

@@ -23,6 +23,17 @@ def check_store(address: Address, what: str) -> None:
         raise RunDirectoryError(f"{what} {address}: is a whole bucket; give a key in it, as in {address}/NAME")
 
 
+def is_object(address: Address, what: str) -> bool:
+    """Whether there is an object at the address itself. RunDirectoryError, naming the flag or argument `what`, if that cannot
+    be read."""
+    try:
+        return ObjectFolder(address, PROBE_PATIENCE).head() is not None
+    except UsageError as error:
+        raise RunDirectoryError(str(error)) from error
+    except Exception as error:
+        raise RunDirectoryError(f"{what} {address}: cannot be read: {describe(error, address)}") from error
+
+
 def probe(address: Address) -> int:
     """Put an object, read and delete it. Return the server's time in ns, as it stamps objects.
 

@@ -111,7 +111,7 @@ LAYERS: dict[str, dict[str, set[str]]] = {
         "ray": {"output", "steps", "shards"},
         "completion": set(),
         "models": {"arguments", "output"},
-        "doctor": {"arguments", "output", "models"},
+        "doctor": {"arguments", "output", "run_directory", "models"},
         "cli": {
             *("arguments", "output", "run_directory", "verify", "evaluation", "options", "config", "search", "upload"),
             *("flags", "steps", "shards", "planning", "ray", "completion", "models", "doctor"),

@@ -30,7 +30,9 @@ from embedfleet.client.doctor.model_checks import ModelChecks
 from embedfleet.client.doctor.run_folder import measure_run, run_findings
 from embedfleet.client.doctor.torch_build import measure_torch, torch_findings
 from embedfleet.protocol.host.free_cores import find_free_cores
-from embedfleet.protocol.run_directory.directory_lock import Holder
+from embedfleet.protocol.run_directory.directory_lock import Holder, drop_lock, take_lock
+from embedfleet.protocol.run_directory.layout import RunLayout
+from embedfleet.protocol.run_directory.records.shards import ShardsRecord
 from embedfleet.protocol.spec.run_spec import PassSpec, RunSpec
 
 from ....model_folders import save, without
@@ -166,6 +168,30 @@ def test_4_a_stale_lock(tmp_path: Path) -> None:
     lock.write_bytes(b"")
     run, _ = measure_run(tmp_path / "run")
     assert [one.name for one in run_findings(run, {}, Hub("hub"))] == ["run"], "a lock that was given back is empty"
+
+
+def test_4_a_stale_lock_of_shards(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    lock = tmp_path / "shards" / ".lock"
+    lock.write_bytes(msgspec.json.encode(Holder(pid=4_000_000, host=os.uname().nodename, since=1_700_000_000.0)))
+
+    def found() -> list[Finding]:
+        return run_findings(measure_run(tmp_path)[0], {}, Hub("hub"))
+
+    stale, run = found()
+    assert (stale.name, stale.text.startswith(f"{lock} is stale: it names process 4000000 on ")) == ("stale-lock", True)
+    assert (run.level, run.text) == ("ok", f"{tmp_path}: a run can be made there")
+    passes = (PassSpec(vector="dense-x", kind="dense", model="fake:8"),)
+    spec = RunSpec(source="/corpus.jsonl", passes=passes)
+    (tmp_path / "shards.json").write_bytes(msgspec.json.encode(ShardsRecord(shards=2, spec=spec, files=())))
+    stale, run = found()
+    assert (stale.name, run.level) == ("stale-lock", "ok")
+    command = f"embedfleet run /corpus.jsonl --out {tmp_path} --shard 0/2, with the flags of the other shards"
+    assert run.text == f"{tmp_path}: 0 of 2 shards done; not begun: 0-1; next: {command}"
+    held = take_lock(RunLayout(tmp_path / "shards"), "here")
+    locked, run = found()
+    drop_lock(held)
+    assert (locked.name, run.text.endswith("; a process runs them now")) == ("run-locked", True)
 
 
 def test_5_torch_built_for_another_cuda(tmp_path: Path, bus: Path, monkeypatch: pytest.MonkeyPatch) -> None:

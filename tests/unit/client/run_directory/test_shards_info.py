@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+from embedfleet.client.run_directory.info import describe_run, describe_state
 from embedfleet.client.run_directory.shards_info import describe_shards, shard_lines, stale_line
 from embedfleet.protocol.finished_run.shard_states import is_done, manifest_digest
 from embedfleet.protocol.run_directory.directory_lock import drop_lock, take_lock
@@ -47,6 +51,15 @@ def finish(layout: RunLayout, index: int, *passes: PassSpec, source: str = "/s/c
     shard.manifest.write_bytes(msgspec.json.encode(made))
 
 
+@contextmanager
+def held(layout: RunLayout) -> Generator[None]:
+    lock = take_lock(layout, "here")
+    try:
+        yield
+    finally:
+        drop_lock(lock)
+
+
 def test_a_shard_without_a_model_that_was_added_later_is_not_done(layout: RunLayout) -> None:
     found = describe_shards(layout.root)
     assert found is not None
@@ -63,11 +76,8 @@ def test_a_shard_without_a_model_that_was_added_later_is_not_done(layout: RunLay
 
 def test_a_command_that_runs_all_shards_is_seen(layout: RunLayout) -> None:
     layout.shard(2).manifest.unlink()
-    lock = take_lock(RunLayout(layout.shards), "here")
-    try:
+    with held(RunLayout(layout.shards)):
         found = describe_shards(layout.root)
-    finally:
-        drop_lock(lock)
     assert found is not None
     assert (found["status"], found["running"], found["unfinished"]) == ("running", [], [2])
     assert shard_lines(found)[-1] == "a process runs them now"
@@ -84,9 +94,29 @@ def test_a_merged_directory_names_the_shards_that_lack_the_model(layout: RunLayo
     finish(layout, 1, DENSE, MORE)
     command = f"embedfleet run /s/c.jsonl --out {layout.root} --shard 0/3, with the flags of the other shards"
     assert stale_line(layout) == f"shards that were run again since the merge: 1; not done: 0, 2; {command}"
-    for index in (0, 2):
-        finish(layout, index, DENSE, MORE)
+    layout.shard(2).manifest.unlink()
+    with held(layout.shard(2)):
+        assert stale_line(layout) == (
+            "shards that were run again since the merge: 1; shards that are running: 2; not done: 0; " + command
+        )
+        finish(layout, 0, DENSE, MORE)
+        assert stale_line(layout) == "shards that were run again since the merge: 0-1; shards that are running: 2"
+    finish(layout, 2, DENSE, MORE)
     assert stale_line(layout).endswith(f"the merge: 0-2; embedfleet merge {layout.root} takes them in")
+
+
+def test_a_command_that_runs_the_shards_of_a_merged_directory_is_seen(layout: RunLayout) -> None:
+    layout.spec.write_bytes(layout.shard(0).spec.read_bytes())
+    layout.manifest.write_bytes(layout.shard(0).manifest.read_bytes())
+    record(layout, DENSE, MORE)
+    assert describe_run(layout.root)["status"] == "done"
+    with held(RunLayout(layout.shards)):
+        described = describe_run(layout.root)
+        assert (described["status"], (described["running"] or {})["step"]) == ("running", "shards")
+        line = describe_state(layout.root)
+    assert line.startswith(f"running: process {os.getpid()} on ")
+    assert line.endswith(" runs the shards that are not done")
+    assert describe_state(layout.root) == ""
 
 
 def test_what_a_merge_takes_is_done(layout: RunLayout) -> None:
