@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from embedfleet.protocol.host.gpus import find_gpus
 
 COMMAND = [sys.executable, "-c", "from embedfleet.client.cli.app import main; main()", "run"]
 
@@ -26,9 +27,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _has_gpu() -> bool:
-    if find_spec("torch") is None:
+    if find_spec("torch") is None or not list(find_gpus(None)):
         return False
-    import torch
+    import torch  # late: it takes seconds
 
     return torch.cuda.is_available()
 
