@@ -31,6 +31,8 @@ LOADING = (
     "process/test_converted.py",
 )
 """Tests that load models in the tests' own process."""
+CLUSTERED = "test_ray.py"
+"""Its tests share a cluster, which takes half a minute to start."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,17 +64,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Tests that load models come last: a process of some gigabytes is slow to fork, and most tests fork.
 
     Of several processes, each begins with an equal part of the list, and one that is done takes from the end of another's.
-    There they come first, so that one process alone imports torch, and after them those that start the fewest processes.
+    There they come first, so that one process alone imports torch, and after them those that start the fewest processes. The
+    part of the last process begins with the tests that share a cluster: it alone starts one.
     """
     folder = Path(__file__).parent
+    workers: int = getattr(config, "workerinput", {}).get("workercount", 1)
 
     def key(item: pytest.Item) -> tuple[bool, bool]:
         path = item.path.relative_to(folder).as_posix()
-        if not hasattr(config, "workerinput"):
+        if workers == 1:
             return path.startswith(LOADING), False
         return not path.startswith(LOADING), not path.startswith("unit/")
 
     items.sort(key=key)
+    if workers > 1:
+        clustered = [item for item in items if item.path.name == CLUSTERED]
+        items[:] = [item for item in items if item.path.name != CLUSTERED]
+        start = len(items) + len(clustered) - (len(items) + len(clustered)) // workers
+        items[start:start] = clustered
 
 
 def pytest_collection_finish() -> None:

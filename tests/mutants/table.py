@@ -513,8 +513,8 @@ MUTANTS = (
     Mutant(
         "two runs may write to one directory",
         "protocol/run_directory/directory_lock.py",
-        "            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
-        "            fcntl.flock(fd, fcntl.LOCK_UN)\n",
+        "        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "        fcntl.flock(fd, fcntl.LOCK_UN)\n",
         ("tests/unit/exporter/test_sinks.py::test_one_writer_at_a_time",),
     ),
     Mutant(

@@ -146,8 +146,6 @@ def test_an_address_of_another_kind_is_refused_wherever_a_path_is_asked_for(
     for command in commands:
         error = cli(*command, code=2, cwd=tmp_path).error
         assert "only local paths" in error or "give the path alone: /tmp/x" in error
-    for command in commands[2:4]:  # these are read here alone
-        assert "only local paths" in cli(*command[:-1], "s3://bucket/key", code=2, cwd=tmp_path).error
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.jsonl"]
 
 

