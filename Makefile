@@ -14,7 +14,7 @@
 #   TORCH=torch         which torch to install, in pip's words; the default is the version of constraints.txt
 #   ARGS="-k codec"     more arguments for pytest
 #   CHUNKS=1500         how many chunks the demo embeds
-#   WORKERS=3           tests side by side: half of the time they wait for processes
+#   WORKERS=4           tests side by side: most of the time they wait for processes
 #   INPUTS=10000000, SEED=0   of the fuzzer
 #   BENCH=bench         the folder for corpus and results of the benchmarks
 
@@ -30,7 +30,7 @@ TORCH ?= $(shell grep '^torch==' constraints.txt)
 CHUNKS ?= 1500
 KILLS ?= 200
 ARGS ?=
-WORKERS ?= 3
+WORKERS ?= 4
 INPUTS ?= 10000000
 SEED ?= 0
 BENCH ?= bench
