@@ -126,21 +126,6 @@ def held_out(
                 say(f"the spool {spool.folder} stays for the same command here; elsewhere it goes on from {address}")
 
 
-@contextmanager
-def remote_out(
-    address: Address,
-    spool_folder: Path | None,
-    *,
-    keep: bool,
-    say: Callable[[str], None],
-    part: str | None = "",
-    check: Callable[[], None] = lambda: None,
-) -> Generator[Path]:
-    """The local folder of `held_out`, fetched at once; `check` is called meanwhile too."""
-    with held_out(address, spool_folder, keep=keep, say=say, part=part, check=check) as held:
-        yield held.fetch(check)
-
-
 def _wait(check: Callable[[], None], seconds: float) -> None:
     """Sleep, and call `check` before and every CHECK_SECONDS."""
     end = time.monotonic() + seconds
@@ -217,10 +202,9 @@ class RemoteDirectory:
     def opened(
         self, part: str | None, say: Callable[[str], None], check: Callable[[], None] = lambda: None
     ) -> Generator[Path]:
-        """The folder of `remote_out` for this part; messages name the address in its place."""
-        with remote_out(self.address, self.spool, keep=self.keep_spool, say=say, part=part, check=check) as folder:
-            alias_folder(folder, self.address)
-            yield folder
+        """The same, fetched at once: its folder. `check` is called meanwhile too."""
+        with self.held(part, say, check) as directory:
+            yield directory.fetch(check)
 
 
 class Out(NamedTuple):

@@ -14,7 +14,7 @@ import embedfleet
 import pytest
 from embedfleet.client.run_directory.info import describe_run
 from embedfleet.client.search.hybrid import search
-from embedfleet.client.steps.remote_out import remote_out
+from embedfleet.client.steps.remote_out import RemoteDirectory
 from embedfleet.client.verify.recount import verify_run
 from embedfleet.protocol.object_storage.address import parse_address
 from embedfleet.protocol.run_directory.directory_lock import STORE_LOCK
@@ -33,7 +33,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def work(bucket: Bucket, key: str, spool: Path, part: str = "") -> Any:
     address = parse_address(bucket.url(key), "--out")
-    return remote_out(address, spool, keep=False, say=lambda _line: None, part=part)
+    return RemoteDirectory(address, spool, keep_spool=False).opened(part, lambda _line: None)
 
 
 class TestARunAtWork:

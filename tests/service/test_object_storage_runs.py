@@ -13,7 +13,7 @@ from typing import Any
 import embedfleet
 import numpy as np
 import pytest
-from embedfleet.client.steps.remote_out import remote_out
+from embedfleet.client.steps.remote_out import RemoteDirectory
 from embedfleet.protocol.errors import EmbedfleetError, RunDirectoryError
 from embedfleet.protocol.object_storage import fetch, mirror, ranges, stores
 from embedfleet.protocol.object_storage.address import parse_address
@@ -382,7 +382,7 @@ def test_several_shards_are_worked_on_at_once_each_by_one_process(bucket: Bucket
     shown: list[str] = []
 
     def shard(number: int, spool: str, *, keep: bool = True) -> Any:
-        return remote_out(address, tmp_path / spool, keep=keep, say=shown.append, part=f"shards/{number:05d}")
+        return RemoteDirectory(address, tmp_path / spool, keep_spool=keep).opened(f"shards/{number:05d}", shown.append)
 
     with shard(0, "a") as first, shard(1, "b") as second:
         assert (first / "shards.json").read_bytes() == b"{}"
@@ -410,7 +410,7 @@ def test_of_a_shard_and_the_whole_only_one_is_worked_on(bucket: Bucket, tmp_path
     address = parse_address(bucket.url("parts"), "--out")
 
     def work(spool: str, part: str = "") -> Any:
-        return remote_out(address, tmp_path / spool, keep=True, say=lambda _line: None, part=part)
+        return RemoteDirectory(address, tmp_path / spool, keep_spool=True).opened(part, lambda _line: None)
 
     with (
         work("shard", "shards/00001"),
@@ -429,7 +429,7 @@ def test_shards_may_share_the_folder_of_their_spools(bucket: Bucket, tmp_path: P
 
     def shard(number: int) -> Any:
         part = f"shards/{number:05d}"
-        return remote_out(address, tmp_path / "spool", keep=False, say=lambda _line: None, part=part)
+        return RemoteDirectory(address, tmp_path / "spool", keep_spool=False).opened(part, lambda _line: None)
 
     with shard(0) as first:
         commit_bytes(first / "shards.json", b"{}")
@@ -453,7 +453,7 @@ def test_shards_may_share_the_folder_of_their_spools(bucket: Bucket, tmp_path: P
 
 def test_of_two_first_shards_the_second_compares_with_the_record_of_the_first(bucket: Bucket, tmp_path: Path) -> None:
     address = parse_address(bucket.url("first"), "--out")
-    with remote_out(address, tmp_path / "s", keep=True, say=lambda _line: None, part="shards/00001") as folder:
+    with RemoteDirectory(address, tmp_path / "s", keep_spool=True).opened("shards/00001", lambda _line: None) as folder:
         bucket.put("first/shards.json", b"of the other")  # after this one has looked
         with pytest.raises(FileExistsError):
             commit_new(folder / "shards.json", b"ours")
@@ -468,7 +468,7 @@ def test_requests_that_get_no_answer_in_time_are_made_again(
     monkeypatch.setattr(mirror, "REQUEST_PATIENCE", 0.3)
     monkeypatch.setattr(ranges, "open_store", lambda address: stores.open_store(address, 0.3))
     address = parse_address(bucket.url("slow"), "--out")
-    with remote_out(address, tmp_path / "spool", keep=True, say=lambda _line: None) as folder:
+    with RemoteDirectory(address, tmp_path / "spool", keep_spool=True).opened("", lambda _line: None) as folder:
         bucket.fail(Fault("stall", "PUT", "spec.json", seconds=1.5, times=2))
         commit_bytes(folder / "spec.json", b"one")
         assert bucket.get("slow/spec.json") == b"one"

@@ -14,7 +14,7 @@ from embedfleet.client.ray.finished_shards import StoredShards
 from embedfleet.client.ray.marks import StoredMark, find_stored_problem
 from embedfleet.client.ray.node.job import NodeJob
 from embedfleet.client.shards.agreement import agree, shard_spec
-from embedfleet.client.steps.remote_out import part_of, remote_out
+from embedfleet.client.steps.remote_out import RemoteDirectory, part_of
 from embedfleet.protocol.errors import RunDirectoryError, SpecMismatch
 from embedfleet.protocol.object_storage.address import parse_address
 from embedfleet.protocol.object_storage.lock_record import this_process
@@ -65,7 +65,7 @@ def listings(bucket: Bucket) -> list[str]:
 
 def records(bucket: Bucket, tmp_path: Path, spool: str = "spool") -> AbstractContextManager[Path]:
     address = parse_address(bucket.url("run"), "--out")
-    return remote_out(address, tmp_path / spool, keep=False, say=lambda _line: None, part=None)
+    return RemoteDirectory(address, tmp_path / spool, keep_spool=False).opened(None, lambda _line: None)
 
 
 def test_the_records_of_all_shards_are_agreed_on_without_a_listing(
@@ -106,11 +106,11 @@ def test_of_two_commands_one_has_the_records_and_shards_are_worked_on_meanwhile(
             with records(bucket, tmp_path, "second"):
                 pass
         with pytest.raises(RunDirectoryError, match=r"run/shards: another run is writing there"):
-            with remote_out(address, tmp_path / "whole", keep=False, say=say):
+            with RemoteDirectory(address, tmp_path / "whole", keep_spool=False).opened("", say):
                 pass
-        with remote_out(address, tmp_path / "shard", keep=False, say=say, part=part_of(1)) as folder:
+        with RemoteDirectory(address, tmp_path / "shard", keep_spool=False).opened(part_of(1), say) as folder:
             assert folder.name == "run"
-    with remote_out(address, tmp_path / "whole", keep=False, say=say):
+    with RemoteDirectory(address, tmp_path / "whole", keep_spool=False).opened("", say):
         with pytest.raises(RunDirectoryError, match="run: another run is writing there"):
             with records(bucket, tmp_path):
                 pass
@@ -123,14 +123,13 @@ def test_a_wait_for_a_lock_and_a_fetch_can_be_ended(bucket: Bucket, tmp_path: Pa
     def stop() -> None:
         raise InterruptedError
 
-    whole = remote_out(address, tmp_path / "w", keep=False, say=lambda _line: None, check=stop)
+    whole = RemoteDirectory(address, tmp_path / "w", keep_spool=False).opened("", lambda _line: None, stop)
     with pytest.raises(InterruptedError), whole:
         pass
     elsewhere = b'{"token": "t", "host": "node7", "pid": 1, "since": 1.0, "ttl": 180.0}'
     bucket.put("run/.embedfleet.lock", elsewhere)
-    with pytest.raises(InterruptedError), remote_out(
-        address, tmp_path / "x", keep=False, say=lambda _line: None, check=stop
-    ):  # fmt: skip
+    whole = RemoteDirectory(address, tmp_path / "x", keep_spool=False).opened("", lambda _line: None, stop)
+    with pytest.raises(InterruptedError), whole:
         pass
     assert bucket.get("run/.embedfleet.lock") == elsewhere
 

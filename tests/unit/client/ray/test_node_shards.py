@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,10 +60,11 @@ def test_errors_name_the_address_and_few_folders_are_kept_in_mind(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     @contextmanager
-    def spool(_address: Any, _spool: Any, *, part: str, **_: Any) -> Generator[Path]:
-        yield tmp_path / part.replace("/", "-") / "run"
+    def held(_address: Any, _spool: Any, *, part: str, **_: Any) -> Generator[Any]:
+        folder = tmp_path / part.replace("/", "-") / "run"
+        yield SimpleNamespace(root=folder, fetch=lambda _check: folder)
 
-    monkeypatch.setattr(remote_out, "remote_out", spool)
+    monkeypatch.setattr(remote_out, "held_out", held)
     monkeypatch.setattr(address, "_aliases", aliases := dict[str, str]())
     monkeypatch.setattr(address, "MOST_ALIASES", 3)
     job = NodeJob(record=RECORD, out="s3://b/run", options=DEFAULTS, devices=None, grace=1.0, otlp=None)
