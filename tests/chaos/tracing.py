@@ -25,8 +25,8 @@ def run_traced(forked: ForkedCommands, module: str, args: Sequence[str], *option
     ):
         streams = {0: orders.fileno(), 1: out.fileno(), 2: nothing.fileno()}
         process = forked.fork(Task(HELD, [module, *args], dict(os.environ), os.getcwd(), streams))
-        try:
-            with subprocess.Popen(["strace", "-f", "-p", str(process.pid), *options], stderr=subprocess.PIPE) as tracer:
+        with subprocess.Popen(["strace", "-f", "-p", str(process.pid), *options], stderr=subprocess.PIPE) as tracer:
+            try:
                 assert tracer.stderr is not None
                 first = tracer.stderr.readline()
                 assert b"attached" in first, first  # from here on, it makes no call unseen
@@ -34,7 +34,7 @@ def run_traced(forked: ForkedCommands, module: str, args: Sequence[str], *option
                 order.flush()
                 tracer.wait(SECONDS)  # of a process that has ended, it hears first
                 code = process.wait(SECONDS)
-        finally:
-            process.kill()
+            finally:
+                process.kill()  # the tracer, which is waited for, ends with it
         out.seek(0)
         return code, out.read().decode().split()
